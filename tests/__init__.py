@@ -1,0 +1,1 @@
+"""The tests; `tests.harness` and `tests.engines` are what they stand on."""
