@@ -1,0 +1,124 @@
+"""Who is what in which group. Knows nothing of the other rooms."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import and_, delete, func, insert, select, tuple_, update
+
+from . import rows, tables
+from .engine import Transaction
+from .records import Group, Membership, MembershipStatus, Standing
+
+GROUPS = tables.groups.c
+MEMBERSHIPS = tables.memberships.c
+PENDING = MembershipStatus.PENDING.value
+ACCEPTED = MembershipStatus.ACCEPTED.value
+
+
+async def standings(transaction: Transaction, user_id: UUID, group_ids: Collection[UUID]) -> dict[UUID, Standing]:
+    """What the user is in each of these groups: group and membership from one statement."""
+    own = and_(MEMBERSHIPS.group_id == GROUPS.id, MEMBERSHIPS.user_id == user_id)
+    statement = (
+        select(*rows.GROUP.columns, *rows.MEMBERSHIP.columns)
+        .select_from(tables.groups.outerjoin(tables.memberships, own))
+        .where(GROUPS.id.in_(group_ids))
+    )
+    width = rows.GROUP.width
+    found = [
+        (rows.group(row[:width]), rows.optional(rows.membership, row[width:]))
+        for row in await transaction.execute(statement)
+    ]
+    return {group.id: Standing(group, membership) for group, membership in found}
+
+
+async def get(transaction: Transaction, group_id: UUID, user_id: UUID) -> Membership | None:
+    return (await get_many(transaction, [(group_id, user_id)])).get((group_id, user_id))
+
+
+async def get_many(
+    transaction: Transaction, keys: Collection[tuple[UUID, UUID]]
+) -> dict[tuple[UUID, UUID], Membership]:
+    """Memberships by (group, user)."""
+    statement = select(*rows.MEMBERSHIP.columns).where(
+        tuple_(MEMBERSHIPS.group_id, MEMBERSHIPS.user_id).in_(list(keys))
+    )
+    found = map(rows.membership, await transaction.execute(statement))
+    return {(membership.group_id, membership.user_id): membership for membership in found}
+
+
+async def pending_in(transaction: Transaction, group_id: UUID) -> list[Membership]:
+    statement = select(*rows.MEMBERSHIP.columns).where(MEMBERSHIPS.group_id == group_id, MEMBERSHIPS.status == PENDING)
+    return [rows.membership(row) for row in await transaction.execute(statement)]
+
+
+async def count_pending_in(transaction: Transaction, group_id: UUID) -> int:
+    statement = select(func.count()).where(MEMBERSHIPS.group_id == group_id, MEMBERSHIPS.status == PENDING)
+    return (await transaction.execute(statement)).scalar_one()
+
+
+async def invitations_of(transaction: Transaction, user_id: UUID) -> list[tuple[Membership, Group]]:
+    """The user's open invitations, oldest first. Their number has a bound (100)."""
+    statement = (
+        select(*rows.MEMBERSHIP.columns, *rows.GROUP.columns)
+        .join_from(tables.memberships, tables.groups)
+        .where(MEMBERSHIPS.user_id == user_id, MEMBERSHIPS.status == PENDING, GROUPS.deleted_at.is_(None))
+        .order_by(MEMBERSHIPS.created_at, MEMBERSHIPS.group_id)
+    )
+    width = rows.MEMBERSHIP.width
+    return [(rows.membership(row[:width]), rows.group(row[width:])) for row in await transaction.execute(statement)]
+
+
+async def count_invitations_of(transaction: Transaction, user_id: UUID) -> int:
+    statement = select(func.count()).where(MEMBERSHIPS.user_id == user_id, MEMBERSHIPS.status == PENDING)
+    return (await transaction.execute(statement)).scalar_one()
+
+
+async def count_with_role(transaction: Transaction, group_id: UUID, role: str) -> int:
+    """How many members of the group have this role."""
+    statement = select(func.count()).where(
+        MEMBERSHIPS.group_id == group_id, MEMBERSHIPS.status == ACCEPTED, MEMBERSHIPS.role == role
+    )
+    return (await transaction.execute(statement)).scalar_one()
+
+
+async def page(
+    transaction: Transaction, group_id: UUID, *, after: int | None, before: int | None, limit: int, newest: bool
+) -> list[Membership]:
+    """Members with `joined_seq` strictly between the two keys, oldest first; with `newest` the last `limit` of them,
+    else the first.
+    """
+    joined = MEMBERSHIPS.joined_seq
+    statement = select(*rows.MEMBERSHIP.columns).where(MEMBERSHIPS.group_id == group_id, MEMBERSHIPS.status == ACCEPTED)
+    if after is not None:
+        statement = statement.where(joined > after)
+    if before is not None:
+        statement = statement.where(joined < before)
+    found = await transaction.execute(statement.order_by(joined.desc() if newest else joined).limit(limit))
+    members = [rows.membership(row) for row in found]
+    return members[::-1] if newest else members
+
+
+async def put(transaction: Transaction, memberships: Sequence[Membership]) -> None:
+    """Insert these memberships."""
+    if memberships:
+        await transaction.execute(insert(tables.memberships), [_columns(membership) for membership in memberships])
+
+
+async def change(transaction: Transaction, membership: Membership) -> None:
+    """Write every column of a membership whose row is there."""
+    statement = update(tables.memberships).where(
+        MEMBERSHIPS.group_id == membership.group_id, MEMBERSHIPS.user_id == membership.user_id
+    )
+    await transaction.execute(statement.values(_columns(membership)))
+
+
+async def remove(transaction: Transaction, group_id: UUID, user_ids: Collection[UUID]) -> None:
+    await transaction.execute(
+        delete(tables.memberships).where(MEMBERSHIPS.group_id == group_id, MEMBERSHIPS.user_id.in_(user_ids))
+    )
+
+
+def _columns(membership: Membership) -> dict[str, Any]:
+    values = {column.name: getattr(membership, column.name) for column in rows.MEMBERSHIP.columns}
+    return values | {"status": membership.status.value, "role": membership.role.value}

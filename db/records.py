@@ -1,0 +1,169 @@
+"""What reads hand out: plain records, frozen, with UTC moments. Knows nothing of SQL or of the other rooms."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+
+class MembershipStatus(StrEnum):
+    PENDING = "PENDING"
+    ACCEPTED = "ACCEPTED"
+    REJECTED = "REJECTED"
+
+
+class MemberRole(StrEnum):
+    MEMBER = "MEMBER"
+    MODERATOR = "MODERATOR"
+    ADMIN = "ADMIN"
+
+
+class GroupEventKind(StrEnum):
+    """The kinds of a group's log."""
+
+    GROUP_CREATED = "GROUP_CREATED"
+    DETAILS_CHANGED = "DETAILS_CHANGED"
+    GROUP_DELETED = "GROUP_DELETED"
+    MEMBER_ADDED = "MEMBER_ADDED"
+    MEMBER_JOINED = "MEMBER_JOINED"
+    MEMBER_INVITED = "MEMBER_INVITED"
+    INVITATION_DECLINED = "INVITATION_DECLINED"
+    INVITATION_TAKEN_BACK = "INVITATION_TAKEN_BACK"
+    MEMBER_REMOVED = "MEMBER_REMOVED"
+    MEMBER_LEFT = "MEMBER_LEFT"
+    MEMBER_PROMOTED = "MEMBER_PROMOTED"
+    MEMBER_DEMOTED = "MEMBER_DEMOTED"
+    MESSAGE_SENT = "MESSAGE_SENT"
+
+
+MESSAGE_KINDS = frozenset({GroupEventKind.MESSAGE_SENT})
+ACCESS_KINDS = frozenset(GroupEventKind) - MESSAGE_KINDS - {GroupEventKind.DETAILS_CHANGED}
+
+
+class UserEventKind(StrEnum):
+    """The kinds of a user's log."""
+
+    GROUP_CREATED = "GROUP_CREATED"
+    ADDED_TO_GROUP = "ADDED_TO_GROUP"
+    INVITED = "INVITED"
+    INVITATION_ENDED = "INVITATION_ENDED"
+    TOKEN_ENDED = "TOKEN_ENDED"  # noqa: S105  # a kind of event
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    id: UUID
+    username: str
+    first_name: str
+    last_name: str
+    nickname: str | None
+    avatar_url: str | None
+    created_at: datetime
+    disabled_at: datetime | None
+    head_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    id: UUID
+    user_id: UUID
+    expires_at: datetime
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    id: UUID
+    name: str
+    description: str
+    created_by: UUID
+    created_at: datetime
+    updated_at: datetime
+    deleted_at: datetime | None
+    member_count: int
+    head_seq: int
+    head_nonce: int
+    access_seq: int
+    active_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    group_id: UUID
+    user_id: UUID
+    status: MembershipStatus
+    role: MemberRole
+    added_by: UUID | None
+    created_at: datetime
+    joined_seq: int | None
+    readable_from: int
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    id: UUID
+    group_id: UUID
+    seq: int
+    version: int
+    sender_id: UUID
+    content: str
+    client_message_id: str | None
+    created_at: datetime
+    updated_at: datetime
+    deleted_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupEvent:
+    group_id: UUID
+    seq: int
+    nonce: int
+    kind: GroupEventKind
+    occurred_at: datetime
+    actor_id: UUID | None
+    subject_id: UUID | None
+    message_id: UUID | None
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class UserEvent:
+    user_id: UUID
+    seq: int
+    kind: UserEventKind
+    occurred_at: datetime
+    actor_id: UUID | None
+    group_id: UUID | None
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SentId:
+    """The message that a sender's own id stands for."""
+
+    group_id: UUID
+    message_id: UUID
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A group and what one user is in it, read by one statement. `membership` is None where there is no row."""
+
+    group: Group
+    membership: Membership | None
+
+    @property
+    def status(self) -> MembershipStatus | None:
+        return self.membership.status if self.membership else None
+
+    @property
+    def is_member(self) -> bool:
+        return self.status is MembershipStatus.ACCEPTED
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the user is a member of a group that still is."""
+        return self.is_member and self.group.deleted_at is None

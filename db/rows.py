@@ -1,0 +1,84 @@
+"""How rows become records: which columns a record takes, and in which order. Knows nothing of the other rooms."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from typing import Any, TypeVar
+
+from sqlalchemy import Column, Table
+
+from . import tables
+from .records import (
+    Group,
+    GroupEvent,
+    GroupEventKind,
+    MemberRole,
+    Membership,
+    MembershipStatus,
+    Message,
+    SentId,
+    Token,
+    User,
+    UserEvent,
+    UserEventKind,
+)
+
+Record = TypeVar("Record")
+Row = Sequence[Any]
+
+
+class Shape:
+    """The columns of one record in a table, and where they stand in a wider row."""
+
+    def __init__(self, table: Table, record: type[Any]) -> None:
+        self.columns: tuple[Column[Any], ...] = tuple(table.c[field.name] for field in fields(record))
+        self.width = len(self.columns)
+
+
+USER = Shape(tables.users, User)
+TOKEN = Shape(tables.tokens, Token)
+GROUP = Shape(tables.groups, Group)
+MEMBERSHIP = Shape(tables.memberships, Membership)
+MESSAGE = Shape(tables.messages, Message)
+GROUP_EVENT = Shape(tables.group_events, GroupEvent)
+USER_EVENT = Shape(tables.user_events, UserEvent)
+SENT_ID = Shape(tables.sent_ids, SentId)
+
+
+def user(row: Row) -> User:
+    return User(*row)
+
+
+def token(row: Row) -> Token:
+    return Token(*row)
+
+
+def group(row: Row) -> Group:
+    return Group(*row)
+
+
+def membership(row: Row) -> Membership:
+    group_id, user_id, status, role, *rest = row
+    return Membership(group_id, user_id, MembershipStatus(status), MemberRole(role), *rest)
+
+
+def message(row: Row) -> Message:
+    return Message(*row)
+
+
+def group_event(row: Row) -> GroupEvent:
+    group_id, seq, nonce, kind, *rest = row
+    return GroupEvent(group_id, seq, nonce, GroupEventKind(kind), *rest)
+
+
+def user_event(row: Row) -> UserEvent:
+    user_id, seq, kind, *rest = row
+    return UserEvent(user_id, seq, UserEventKind(kind), *rest)
+
+
+def sent_id(row: Row) -> SentId:
+    return SentId(*row)
+
+
+def optional(make: Callable[[Row], Record], row: Row) -> Record | None:
+    """The record of an outer join's side, None where its first column (never null in a row) is null."""
+    return make(row) if row[0] is not None else None

@@ -1,0 +1,222 @@
+"""The tables, each with what it promises. Knows nothing of the other rooms.
+
+Two logs carry everything durable: `group_events` and `user_events`. Their `seq` is dense, starts at 1 and follows the
+order of commits, because whoever appends holds the lock on the log's owner (the row in `groups` or `users`).
+"""
+
+import re
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+from uuid import UUID
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    Uuid,
+)
+from sqlalchemy.orm import declared_attr
+from sqlmodel import Field, SQLModel
+
+metadata: MetaData = SQLModel.metadata
+metadata.naming_convention = {
+    "ix": "ix_%(column_0_label)s",
+    "uq": "uq_%(table_name)s_%(column_0_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment in UTC with microseconds, aware in Python on both databases (SQLite hands back naive ones)."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None or dialect.name != "sqlite":
+            return value
+        return value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None or dialect.name != "sqlite":
+            return value
+        return value.replace(tzinfo=UTC)
+
+
+def _moment(**options: Any) -> Any:
+    return Field(sa_type=UtcDateTime, **options)
+
+
+def _id(*foreign: str, primary: bool = False, nullable: bool = False) -> Any:
+    return Field(
+        sa_type=Uuid, primary_key=primary, nullable=nullable, sa_column_args=[ForeignKey(key) for key in foreign]
+    )
+
+
+def _text(length: int | None = None, **options: Any) -> Any:
+    return Field(sa_type=Text if length is None else String(length), **options)
+
+
+def _number(**options: Any) -> Any:
+    return Field(sa_type=BigInteger, **options)
+
+
+class Row(SQLModel):
+    """A table's class is named for one row, its table for all of them: `GroupEventRow` is in `group_events`."""
+
+    @declared_attr  # pyright: ignore[reportArgumentType]  # as SQLModel's own
+    def __tablename__(cls) -> str:  # noqa: N805  # pyright: ignore[reportIncompatibleVariableOverride]
+        return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__.removesuffix("Row")).lower() + "s"
+
+
+class UserRow(Row, table=True):
+    """A person. Erasing empties the row and keeps it, so that every event can still be shown."""
+
+    id: UUID = _id(primary=True)
+    username: str = _text(32, unique=True)
+    password_hash: str | None = _text(255, nullable=True)
+    first_name: str = _text(100)
+    last_name: str = _text(100)
+    nickname: str | None = _text(100, nullable=True)
+    avatar_url: str | None = _text(2048, nullable=True)
+    created_at: datetime = _moment()
+    disabled_at: datetime | None = _moment(nullable=True)
+    head_seq: int = _number(default=0)
+
+
+class TokenRow(Row, table=True):
+    """A log-in. Only the SHA-256 digest of the token is kept."""
+
+    digest: bytes = Field(sa_type=LargeBinary(32), primary_key=True)
+    id: UUID = Field(sa_type=Uuid, unique=True)
+    user_id: UUID = Field(sa_type=Uuid, foreign_key="users.id", index=True)
+    created_at: datetime = _moment()
+    expires_at: datetime = _moment()
+    ended_at: datetime | None = _moment(nullable=True)
+
+
+class GroupRow(Row, table=True):
+    """A group and the end of its log: whoever appends locks this row first.
+
+    `access_seq` is the seq of the last row that changed who may do what; `head_nonce` repeats the nonce of the last
+    row, so that a cursor of the head needs no second read; `active_at` never goes back, whatever the clocks of the
+    nodes say.
+    """
+
+    id: UUID = _id(primary=True)
+    name: str = _text(100)
+    description: str = _text(2000)
+    created_by: UUID = _id("users.id")
+    created_at: datetime = _moment()
+    updated_at: datetime = _moment()
+    deleted_at: datetime | None = _moment(nullable=True)
+    member_count: int = _number()
+    head_seq: int = _number()
+    head_nonce: int = _number()
+    access_seq: int = _number()
+    active_at: datetime = _moment()
+
+
+class MembershipRow(Row, table=True):
+    """One user's standing in one group. Removal and leaving delete the row; deletion of the group keeps it.
+
+    `joined_seq` is the seq at which the user became a member: dense in time, so pages of members are keyed by it.
+    `readable_from` leaves room for groups whose members read only what came after they joined; today it is 0.
+    """
+
+    __table_args__ = (
+        Index("ix_memberships_user_id_status", "user_id", "status"),
+        Index("ix_memberships_group_id_joined_seq", "group_id", "joined_seq"),
+        CheckConstraint("(status = 'ACCEPTED') = (joined_seq IS NOT NULL)", name="joined_when_accepted"),
+    )
+
+    group_id: UUID = _id("groups.id", primary=True)
+    user_id: UUID = _id("users.id", primary=True)
+    status: str = _text(16)
+    role: str = _text(16)
+    added_by: UUID | None = _id("users.id", nullable=True)
+    created_at: datetime = _moment()
+    joined_seq: int | None = _number(nullable=True)
+    readable_from: int = _number(default=0)
+
+
+class MessageRow(Row, table=True):
+    """A message as it is now. `seq` is its place in the log, `version` the seq of the last event that changed it."""
+
+    __table_args__ = (UniqueConstraint("group_id", "seq"),)
+
+    id: UUID = _id(primary=True)
+    group_id: UUID = _id("groups.id")
+    seq: int = _number()
+    version: int = _number()
+    sender_id: UUID = _id("users.id")
+    content: str = _text()
+    client_message_id: str | None = _text(64, nullable=True)
+    created_at: datetime = _moment()
+    updated_at: datetime = _moment()
+    deleted_at: datetime | None = _moment(nullable=True)
+
+
+class GroupEventRow(Row, table=True):
+    """One fact of a group's log. It fixes existence, order, kind, actor and which message; it holds no content."""
+
+    __table_args__: ClassVar[Any] = {"sqlite_with_rowid": False}
+
+    group_id: UUID = _id("groups.id", primary=True)
+    seq: int = _number(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    nonce: int = _number()
+    kind: str = _text(32)
+    occurred_at: datetime = _moment()
+    actor_id: UUID | None = _id("users.id", nullable=True)
+    subject_id: UUID | None = _id("users.id", nullable=True)
+    message_id: UUID | None = _id(nullable=True)
+    data: dict[str, Any] = Field(sa_type=JSON)
+
+
+class UserEventRow(Row, table=True):
+    """One fact of a user's log: what a process cannot learn from a group it already follows."""
+
+    __table_args__: ClassVar[Any] = {"sqlite_with_rowid": False}
+
+    user_id: UUID = _id("users.id", primary=True)
+    seq: int = _number(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    kind: str = _text(32)
+    occurred_at: datetime = _moment()
+    actor_id: UUID | None = _id("users.id", nullable=True)
+    group_id: UUID | None = _id("groups.id", nullable=True)
+    data: dict[str, Any] = Field(sa_type=JSON)
+
+
+class SentIdRow(Row, table=True):
+    """Which message a sender's own id stands for, for ever. `digest` is SHA-256 of the first request with that id."""
+
+    __table_args__: ClassVar[Any] = {"sqlite_with_rowid": False}
+
+    sender_id: UUID = _id("users.id", primary=True)
+    client_message_id: str = _text(64, primary_key=True)
+    group_id: UUID = _id("groups.id")
+    message_id: UUID = _id()
+    digest: bytes = Field(sa_type=LargeBinary(32))
+
+
+users: Table = metadata.tables["users"]
+tokens: Table = metadata.tables["tokens"]
+groups: Table = metadata.tables["groups"]
+memberships: Table = metadata.tables["memberships"]
+messages: Table = metadata.tables["messages"]
+group_events: Table = metadata.tables["group_events"]
+user_events: Table = metadata.tables["user_events"]
+sent_ids: Table = metadata.tables["sent_ids"]

@@ -1,0 +1,122 @@
+"""The fixtures that every test may ask for; what they are made of lies in `tests.engines` and `tests.harness`."""
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, closing
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+
+from settings import Settings
+from tests.engines import Postgres, Redis
+from tests.harness import Node, Server, Stack, World, as_environment, no_task_but, running_tasks, serving
+
+OwnServer: TypeAlias = Callable[..., Awaitable[Server]]
+OwnNodes: TypeAlias = Callable[..., Awaitable[list[Node]]]
+
+# A developer's own settings must not reach the tests.
+for name in Settings.model_fields:
+    os.environ.pop(name.upper(), None)
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """One event loop for the whole session, so that session-scoped servers share it with the tests."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL of the session. A test that stops it makes its own."""
+    with closing(Postgres()) as engine:
+        engine.start()
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[Redis]:
+    """A Redis of the session. A test that stops it makes its own."""
+    with closing(Redis()) as engine:
+        engine.start()
+        yield engine
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgres"])
+def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Stack:
+    """Each of the two stacks in turn: a test that asks for it, or for anything made of it, runs twice."""
+    folder = tmp_path_factory.mktemp("stack")
+    if request.param == "sqlite":
+        return Stack(folder)
+    return Stack(folder, request.getfixturevalue("postgres"), request.getfixturevalue("redis_server"))
+
+
+@pytest.fixture(scope="session")
+async def server(stack: Stack) -> AsyncIterator[Server]:
+    """The app in this event loop, shared by all tests of the stack: make your own users and groups."""
+    with stack.fresh() as settings:
+        async with serving(Settings(**settings)) as server:
+            yield server
+
+
+@pytest.fixture
+async def world(server: Server) -> AsyncIterator[World]:
+    """Makes people and groups at the shared server."""
+    async with World(server) as world:
+        yield world
+
+
+@pytest.fixture
+async def own_server(stack: Stack) -> AsyncIterator[OwnServer]:
+    """`await own_server(token_days=1)`: a server of this test with a fresh database and changed settings."""
+    async with AsyncExitStack() as servers:
+
+        async def start(**changes: Any) -> Server:
+            settings = servers.enter_context(stack.fresh())
+            return await servers.enter_async_context(serving(Settings(**{**settings, **changes})))
+
+        yield start
+
+
+@pytest.fixture
+def own_engines(tmp_path: Path) -> Iterator[Stack]:
+    """A PostgreSQL and a Redis of this test, which it may stop, restart and kill."""
+    with closing(Postgres()) as postgres, closing(Redis()) as redis:
+        postgres.start()
+        redis.start()
+        yield Stack(tmp_path, postgres, redis)
+
+
+@pytest.fixture
+async def own_nodes(stack: Stack, tmp_path: Path) -> AsyncIterator[OwnNodes]:
+    """`await own_nodes(2, token_days=1)`: processes of this test on one fresh database, which it may kill."""
+    async with AsyncExitStack() as nodes:
+
+        async def start(count: int = 1, **changes: Any) -> list[Node]:
+            settings = nodes.enter_context(stack.fresh())
+            environment = as_environment({**settings, **changes})
+            made = [Node(environment, tmp_path / f"node-{number}.log") for number in range(count)]
+            return [await nodes.enter_async_context(node) for node in made]
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+async def two_nodes(
+    postgres: Postgres, redis_server: Redis, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[tuple[Node, Node]]:
+    """Two processes on one PostgreSQL and one Redis, shared by all tests: do not kill them."""
+    folder = tmp_path_factory.mktemp("nodes")
+    with Stack(folder, postgres, redis_server).fresh() as settings:
+        environment = as_environment(settings)
+        async with Node(environment, folder / "one.log") as one, Node(environment, folder / "two.log") as two:
+            assert one.pid != two.pid
+            yield one, two
+
+
+@pytest.fixture
+async def leaves_nothing_behind() -> AsyncIterator[None]:
+    """Fail the test when a task that it started in this event loop, in a server or a client, does not end with it."""
+    before = running_tasks()
+    yield
+    await no_task_but(before)
