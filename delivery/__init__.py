@@ -1,0 +1,1 @@
+"""How news travels: bus, stream, feed. Knows no table and no feature."""

@@ -1,0 +1,93 @@
+"""What travels: logs, events, hints, and the reader that streams are handed. Knows no table and no feature."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final, Protocol
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """One log: whose (`kind`) and which."""
+
+    kind: str
+    id: UUID
+
+
+class _Everybody(Enum):
+    EVERYBODY = "everybody"
+
+
+EVERYBODY: Final = _Everybody.EVERYBODY
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One row of a log.
+
+    `ends` says whose right to follow the log ends with this row; `fact` is what the reader made of the row, opaque
+    here.
+    """
+
+    log: Log
+    seq: int
+    ends: UUID | _Everybody | None
+    fact: Any
+
+    def ends_for(self, user_id: UUID) -> bool:
+        return self.ends is EVERYBODY or self.ends == user_id
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The end of a log: its last seq, and the seq of the last row that changed who may do what."""
+
+    seq: int
+    access_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Events in order without gaps, and the log's `access_seq` from the statement that read them and what they show."""
+
+    events: Sequence[Event]
+    access_seq: int
+
+
+class Reader(Protocol):
+    """Reads logs for the streams. Every call may raise; the caller tries again."""
+
+    async def heads(self, logs: Sequence[Log]) -> Mapping[Log, Head]:
+        """The heads of these logs; a log that does not exist is left out."""
+        ...
+
+    async def after(self, log: Log, seq: int, limit: int) -> Batch:
+        """The rows after `seq`, at most `limit`."""
+        ...
+
+    async def access_between(self, log: Log, after: int, up_to: int) -> Sequence[Event]:
+        """The rows in (after, up_to] that changed who may do what."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """All that the broker carries: this log has come this far. It may be lost, doubled or late; the database is the
+    truth.
+    """
+
+    log: Log
+    seq: int
+
+    def encode(self) -> str:
+        return f"{self.log.kind}:{self.log.id.hex}:{self.seq}"
+
+    @classmethod
+    def decode(cls, text: str) -> "Hint | None":
+        """None for anything that is not a hint: another version of Parley may share the broker."""
+        try:
+            kind, log_id, seq = text.split(":")
+            return cls(Log(kind, UUID(hex=log_id)), int(seq))
+        except ValueError:
+            return None

@@ -1,0 +1,339 @@
+"""One log in one process: its events in order, each read once, and handed to every seat. Knows no table and no feature.
+
+The database is asked after a hint, after a head check, and when somebody has read the log's owner in a newer state than
+this stream has applied. Rows that change who may do what are applied before anything that was read together with them
+is handed out.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
+from typing import Any, Protocol
+from uuid import UUID
+
+import structlog
+
+from .bus import Bus
+from .events import Batch, Event, Head, Hint, Log, Reader
+from .feed import EndReason
+
+BATCH = 200
+HEADS_PER_STATEMENT = 5_000
+READ_ATTEMPTS = 8  # with the pauses below about ten seconds
+FIRST_PAUSE = 0.05
+LONGEST_PAUSE = 3.0
+CHANNELS = 8
+MAX_JOINING = 10_000
+LAST_WORDS_SECONDS = 2.0
+
+log = structlog.get_logger("parley.delivery")
+
+
+class Listener(Protocol):
+    """Who sits on a stream. Neither call may wait."""
+
+    def take(self, event: Event) -> None: ...
+
+    def end(self, reason: EndReason) -> None: ...
+
+
+class Seat:
+    """One listener's place on one stream.
+
+    It begins in the state of joining and keeps what arrives. `begin(floor)` makes it live: nothing at or below `floor`
+    ever reaches the listener, everything above does, once and in order, until the event that ends it.
+    """
+
+    __slots__ = ("_joining", "_listener", "ending", "floor", "left", "stream", "user_id")
+
+    def __init__(self, stream: "Stream", user_id: UUID, listener: Listener) -> None:
+        self.stream = stream
+        self.user_id = user_id
+        self.floor = 0
+        self.left = False
+        self.ending: Event | None = None
+        self._listener = listener
+        self._joining: list[Event] | None = []
+
+    def begin(self, floor: int) -> None:
+        """Go live above `floor`, which was read from the database after this seat was taken."""
+        waiting, self._joining, self.floor = self._joining or [], None, floor
+        for event in waiting:
+            self.offer(event)
+
+    async def begin_from(self, floor: int) -> None:
+        """Go live above a `floor` that the stream may have passed: what lies between is read for this seat alone.
+
+        Raises what the reader raises; call it again and it goes on where it was.
+        """
+        stream, self.floor = self.stream, max(self.floor, floor)
+        target = max(self.floor, stream.applied)
+        while self.floor < target and not self.left:
+            batch = await stream.reader.after(stream.log, self.floor, BATCH)
+            if batch.access_seq > self.floor:
+                access = await stream.reader.access_between(stream.log, self.floor, batch.access_seq)
+                self._hand([event for event in access if event.ends_for(self.user_id)][:1])
+            self._hand([event for event in batch.events if event.seq <= target])
+            self.floor = max((event.seq for event in batch.events), default=target)
+        self.begin(max(self.floor, target))
+
+    def _hand(self, events: Iterable[Event]) -> None:
+        for event in events:
+            if not self.left:
+                self._give(event)
+
+    def offer(self, event: Event) -> None:
+        if self._joining is not None:
+            self._keep(event)
+        elif event.seq > self.floor and not self.left:
+            self._give(event)
+
+    def _keep(self, event: Event) -> None:
+        assert self._joining is not None
+        if len(self._joining) < MAX_JOINING:
+            self._joining.append(event)
+        else:
+            self.end(EndReason.LAGGING)
+
+    def _give(self, event: Event) -> None:
+        if event.ends_for(self.user_id):
+            self.ending = event
+            self.leave()
+        self._listener.take(event)
+
+    def end(self, reason: EndReason) -> None:
+        self.leave()
+        self._listener.end(reason)
+
+    def leave(self) -> None:
+        self.left = True
+        self.stream.leave(self)
+
+
+class Stream:
+    """The live part of one log.
+
+    `applied` is the last seq that was handed out, `access_seq` how far permissions have been applied.
+    """
+
+    __slots__ = ("_drain", "_known", "_owner", "_seats", "access_seq", "applied", "log", "reader")
+
+    def __init__(self, owner: "Streams", log: Log, head: Head) -> None:
+        self._owner = owner
+        self._seats: dict[Seat, None] = {}
+        self._drain: asyncio.Task[None] | None = None
+        self._known = head.seq
+        self.log = log
+        self.reader = owner.reader
+        self.applied = head.seq
+        self.access_seq = head.access_seq
+
+    def sit(self, user_id: UUID, listener: Listener) -> Seat:
+        seat = Seat(self, user_id, listener)
+        self._seats[seat] = None
+        return seat
+
+    def leave(self, seat: Seat) -> None:
+        self._seats.pop(seat, None)
+        if not self._seats:
+            self._owner.forget(self)
+
+    def hint(self, seq: int) -> None:
+        """The log has come to `seq`, somebody says. Never waits."""
+        self._known = max(self._known, seq)
+        if self._known > self.applied and self._drain is None and self._seats:
+            self._drain = self._owner.own(self._read_on())
+            self._drain.add_done_callback(self._drained)
+
+    def _drained(self, _: asyncio.Task[None]) -> None:
+        self._drain = None
+        self.hint(0)
+
+    async def settle(self, seat: Seat, access_seq: int) -> None:
+        """Return when permissions up to `access_seq` are applied to this seat: read it, and then `seat.left`, before
+        showing what was read there.
+        """
+        await self._until(seat, access_seq, lambda: self.access_seq)
+
+    async def reach(self, seat: Seat, seq: int) -> None:
+        """Return when everything up to `seq` was handed out, or the seat was left."""
+        await self._until(seat, seq, lambda: self.applied)
+
+    async def _until(self, seat: Seat, seq: int, position: Callable[[], int]) -> None:
+        while position() < seq and not seat.left:
+            self.hint(seq)
+            if self._drain is None:
+                return
+            await asyncio.wait([self._drain])
+
+    async def _read_on(self) -> None:
+        failures = 0
+        while self._known > self.applied and self._seats:
+            try:
+                batch = await self.reader.after(self.log, self.applied, BATCH)
+                await self._apply_access(batch)
+            except Exception as error:  # noqa: BLE001  # whatever it is, the event is not skipped
+                failures += 1
+                if failures == READ_ATTEMPTS:
+                    self._give_up(error)
+                    return
+                await asyncio.sleep(_pause(failures))
+                continue
+            failures = 0
+            self._hand_out(batch)
+
+    async def _apply_access(self, batch: Batch) -> None:
+        """Whoever has lost the right to follow by the time the batch was read gets the end and nothing else of it."""
+        if batch.access_seq <= self.access_seq:
+            return
+        for event in await self.reader.access_between(self.log, self.access_seq, batch.access_seq):
+            if event.ends is not None:
+                for seat in tuple(self._seats):
+                    if event.ends_for(seat.user_id):
+                        seat.offer(event)
+        self.access_seq = max(self.access_seq, batch.access_seq)
+
+    def _hand_out(self, batch: Batch) -> None:
+        for event in batch.events:
+            if event.seq > self.applied:
+                self.applied = event.seq
+                for seat in tuple(self._seats):
+                    seat.offer(event)
+        if not batch.events:
+            self._known = self.applied  # a hint of something that is not there: the head check says more
+
+    def _give_up(self, error: Exception) -> None:
+        log.error(
+            "log_unreadable", kind=self.log.kind, id=str(self.log.id), after=self.applied, error=type(error).__name__
+        )
+        self._known = self.applied
+        for seat in tuple(self._seats):
+            seat.end(EndReason.FAULT)
+
+
+class Streams:
+    """The streams of one process: one for each log that somebody here follows, gone when the last seat is left."""
+
+    def __init__(self, bus: Bus, reader: Reader, head_check_seconds: float) -> None:
+        self.reader = reader
+        self._bus = bus
+        self._head_check_seconds = head_check_seconds
+        self._streams: dict[Log, Stream] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._unpublished: dict[Log, int] = {}
+        self._publisher: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> "Streams":
+        for number in range(CHANNELS):
+            await self._bus.join(_channel(number), self._hinted)
+        self._bus.add_recovery_listener(self._recovered)
+        self.own(self._check_heads_for_ever())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for number in range(CHANNELS):
+            await self._bus.leave(_channel(number), self._hinted)
+        if self._publisher is not None:
+            await asyncio.wait([self._publisher], timeout=LAST_WORDS_SECONDS)
+        for task in tuple(self._tasks):
+            task.cancel()
+        for task in tuple(self._tasks):
+            with suppress(asyncio.CancelledError, Exception):
+                await task
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    def own(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """A task that ends with these streams at the latest."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def announce(self, hints: Iterable[Hint]) -> None:
+        """Tell every process how far these logs have come: this one at once, the others through the bus.
+
+        Never waits and never raises: what is committed stays committed. Only the newest seq of a log waits to be
+        published, so what waits is bounded by the number of logs.
+        """
+        for hint in hints:
+            self._unpublished[hint.log] = max(hint.seq, self._unpublished.get(hint.log, 0))
+            if stream := self._streams.get(hint.log):
+                stream.hint(hint.seq)
+        if self._publisher is None and self._unpublished:
+            self._publisher = self.own(self._publish())
+            self._publisher.add_done_callback(self._published)
+
+    def _published(self, _: asyncio.Task[None]) -> None:
+        self._publisher = None
+
+    async def _publish(self) -> None:
+        while self._unpublished:
+            unpublished, self._unpublished = self._unpublished, {}
+            by_channel: dict[str, list[str]] = {}
+            for each, seq in unpublished.items():
+                by_channel.setdefault(_channel(each.id.int % CHANNELS), []).append(Hint(each, seq).encode())
+            for channel, texts in by_channel.items():
+                await self._bus.publish(channel, "\n".join(texts))
+
+    def _hinted(self, text: str) -> None:
+        for line in text.split("\n"):
+            hint = Hint.decode(line)
+            if hint is not None and (stream := self._streams.get(hint.log)):
+                stream.hint(hint.seq)
+
+    async def seats(self, logs: Sequence[Log], user_id: UUID, listener: Listener) -> list[Seat]:
+        """A seat, still joining, on the stream of each log that exists. Raises what the reader raises.
+
+        Read the floor for `begin` after this returns: whatever is committed later than that read is above the floor,
+        and these streams, which began no later, hand it out.
+        """
+        heads: dict[Log, Head] = {}
+        asked: set[Log] = set()
+        while missing := [each for each in logs if each not in self._streams and each not in asked]:
+            heads.update(await self._heads(missing))
+            asked.update(missing)
+        for each in logs:
+            if each in heads and each not in self._streams:
+                self._streams[each] = Stream(self, each, heads[each])
+        return [stream.sit(user_id, listener) for each in logs if (stream := self._streams.get(each))]
+
+    def forget(self, stream: Stream) -> None:
+        if self._streams.get(stream.log) is stream:
+            del self._streams[stream.log]
+
+    async def _heads(self, logs: Sequence[Log]) -> dict[Log, Head]:
+        found: dict[Log, Head] = {}
+        for start in range(0, len(logs), HEADS_PER_STATEMENT):
+            found.update(await self.reader.heads(logs[start : start + HEADS_PER_STATEMENT]))
+        return found
+
+    async def check_heads(self) -> None:
+        """Ask how far every followed log has come: what bounds a hint that was lost. Raises what the reader raises."""
+        for followed, head in (await self._heads(tuple(self._streams))).items():
+            if stream := self._streams.get(followed):
+                stream.hint(head.seq)
+
+    def _recovered(self) -> None:
+        self.own(self._check_heads_once())
+
+    async def _check_heads_once(self) -> None:
+        try:
+            await self.check_heads()
+        except Exception as error:  # noqa: BLE001  # the next check comes soon
+            log.warning("head_check_failed", error=type(error).__name__)
+
+    async def _check_heads_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(self._head_check_seconds if self._bus.well else min(1.0, self._head_check_seconds))
+            await self._check_heads_once()
+
+
+def _pause(failures: int) -> float:
+    return random.uniform(0.5, 1) * min(LONGEST_PAUSE, FIRST_PAUSE * 2**failures)  # noqa: S311  # jitter
+
+
+def _channel(number: int) -> str:
+    return f"parley.{number}"
