@@ -1,0 +1,140 @@
+"""Cursors: the one place where they are made and read. To a client they are opaque text.
+
+A stream cursor names its row: group, seq, and the 32 random bits stored in that row. A cursor of another group, of the
+future or from before a restored backup therefore matches nothing. Page cursors hold the key of their row.
+"""
+
+import struct
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error as NotBase64
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from .refusals import ErrorCode, Refusal
+
+STREAM = struct.Struct(">c16sQI")
+KEY = struct.Struct(">cQ")
+ACTIVITY = struct.Struct(">cqq16s")
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+LONGEST = 64
+STREAM_MARK, MESSAGE_MARK, MEMBER_MARK, ACTIVITY_MARK = b"s", b"m", b"u", b"a"
+BIGGEST_SEQ = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in a group's log; seq 0 is before its first event."""
+
+    group_id: UUID
+    seq: int
+    nonce: int
+
+    def encode(self) -> str:
+        return _text(STREAM.pack(STREAM_MARK, self.group_id.bytes, self.seq, self.nonce))
+
+
+def invalid_position() -> Refusal:
+    return Refusal(
+        ErrorCode.CURSOR_INVALID,
+        "This cursor is not a position in this group's log. Fetch the group anew and subscribe with its headCursor.",
+    )
+
+
+def position(text: str, group_id: UUID) -> Position:
+    """The position that `text` claims, of this group.
+
+    Whether that row exists is for the database to say. Raises CURSOR_INVALID.
+    """
+    try:
+        mark, group, seq, nonce = STREAM.unpack(_raw(text))
+    except (ValueError, struct.error):
+        raise invalid_position() from None
+    if mark != STREAM_MARK or group != group_id.bytes or seq > BIGGEST_SEQ:
+        raise invalid_position()
+    return Position(group_id, seq, nonce)
+
+
+def of_message(seq: int) -> str:
+    return _text(KEY.pack(MESSAGE_MARK, seq))
+
+
+def of_member(joined_seq: int) -> str:
+    return _text(KEY.pack(MEMBER_MARK, joined_seq))
+
+
+def message_key(argument: str, text: str | None) -> int | None:
+    return _key(MESSAGE_MARK, argument, text)
+
+
+def member_key(argument: str, text: str | None) -> int | None:
+    return _key(MEMBER_MARK, argument, text)
+
+
+@dataclass(frozen=True, slots=True)
+class ActivityKey:
+    """A place in the list of groups by activity, as that list was at `as_of`."""
+
+    as_of: datetime
+    active_at: datetime
+    group_id: UUID
+
+    def encode(self) -> str:
+        return _text(
+            ACTIVITY.pack(ACTIVITY_MARK, _microseconds(self.as_of), _microseconds(self.active_at), self.group_id.bytes)
+        )
+
+
+def activity_key(argument: str, text: str | None) -> ActivityKey | None:
+    if text is None:
+        return None
+    try:
+        mark, as_of, active_at, group = ACTIVITY.unpack(_raw(text))
+        key = ActivityKey(EPOCH + as_of * MICROSECOND, EPOCH + active_at * MICROSECOND, UUID(bytes=group))
+    except (ValueError, struct.error, OverflowError):
+        raise _bad_key(argument) from None
+    if mark != ACTIVITY_MARK:
+        raise _bad_key(argument)
+    return key
+
+
+def _key(mark: bytes, argument: str, text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        found, key = KEY.unpack(_raw(text))
+    except (ValueError, struct.error):
+        raise _bad_key(argument) from None
+    if found != mark or key > BIGGEST_SEQ:
+        raise _bad_key(argument)
+    return key
+
+
+def _bad_key(argument: str) -> Refusal:
+    return Refusal(
+        ErrorCode.CURSOR_INVALID,
+        f"{argument} is not a cursor of this connection. Fetch its first page anew.",
+        field=argument,
+    )
+
+
+def _microseconds(moment: datetime) -> int:
+    return (moment - EPOCH) // MICROSECOND
+
+
+def _text(raw: bytes) -> str:
+    return urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def _raw(text: str) -> bytes:
+    """Raises ValueError unless `text` is exactly what `_text` gives."""
+    if len(text) > LONGEST:
+        raise ValueError
+    try:
+        raw = urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
+    except NotBase64:
+        raise ValueError from None
+    if _text(raw) != text:
+        raise ValueError
+    return raw

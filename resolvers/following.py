@@ -1,0 +1,117 @@
+"""What every subscription does with its events: show, settle, try again, end. Knows nothing of SQL or GraphQL.
+
+An event is shown in two steps. The stream of events hands out a fact and opens a door for what is nested in it; the
+transport executes the operation's selection and then asks `settle` whether the result may be sent. Between the two,
+permissions may have changed: the door noted how far, and `settle` applies them first.
+"""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Generic, TypeVar
+
+from db.engine import Unavailable
+from db.records import GroupEventKind
+from delivery.feed import EndReason
+from delivery.stream import Seat
+
+from .access import Door, group_deleted
+from .reader import Shown
+from .refusals import ErrorCode, Lagging, Refusal
+
+T = TypeVar("T")
+Fact = TypeVar("Fact")
+
+SHOW_ATTEMPTS = 5
+READ_ATTEMPTS = 5
+PAUSE_SECONDS = 0.1
+
+
+def end_of(refusal: Refusal, cursor: str | None = None) -> Refusal:
+    """The refusal that ends a stream: why, whether to try again, and the last cursor that was sent."""
+    refusal.extensions.setdefault("retry", refusal.code is ErrorCode.SERVICE_UNAVAILABLE)
+    if cursor:
+        refusal.extensions["cursor"] = cursor
+    return refusal
+
+
+def membership_ended() -> Refusal:
+    return Refusal(ErrorCode.MEMBERSHIP_ENDED, "Your membership of this group has ended.")
+
+
+def fault() -> Refusal:
+    return Refusal(
+        ErrorCode.SERVICE_UNAVAILABLE,
+        "The events cannot be read right now. Subscribe again, after the last cursor if there is one.",
+    )
+
+
+def end_for_reason(reason: EndReason, cursor: str | None) -> Refusal:
+    return Lagging(cursor) if reason is EndReason.LAGGING else end_of(fault(), cursor)
+
+
+def end_shown(fact: Shown, cursor: str | None) -> Refusal:
+    """The end that an event of the group's log means for the one it ends."""
+    deleted = fact.event.kind is GroupEventKind.GROUP_DELETED
+    return end_of(group_deleted() if deleted else membership_ended(), cursor)
+
+
+async def steadily(read: Callable[[], Awaitable[T]]) -> T:
+    """The result of a read that is tried again, with growing pauses (1.5 seconds in all), before its fault is told."""
+    for attempt in range(READ_ATTEMPTS):
+        try:
+            return await read()
+        except Unavailable:
+            pass
+        except Refusal as refusal:
+            if refusal.code is not ErrorCode.SERVICE_UNAVAILABLE:
+                raise
+        await asyncio.sleep(PAUSE_SECONDS * 2**attempt)
+    raise fault()
+
+
+class Following(ABC, Generic[Fact]):
+    """One subscription under way. `door` is the one of the event that is being shown."""
+
+    door: Door
+
+    def __init__(self) -> None:
+        self.cursor: str | None = None
+        self._fact: Fact | None = None
+        self._again = False
+        self.refusal: Refusal | None = None
+
+    async def show(self, fact: Fact) -> AsyncGenerator[Fact, None]:
+        """Hand out the fact, and again until it was settled: an event is never skipped. Raises SERVICE_UNAVAILABLE
+        after some attempts.
+        """
+        self._fact = fact
+        for attempt in range(SHOW_ATTEMPTS):
+            self._again = False
+            self.door = self._open(self._fact)
+            yield self._fact
+            if not self._again:
+                return
+            await asyncio.sleep(PAUSE_SECONDS * attempt)
+        raise end_of(fault(), self.cursor)
+
+    async def settle(self, *, faulty: bool) -> bool:
+        """Whether the result for the fact handed out last may be sent; if not, the same fact comes again. Raises the
+        end.
+        """
+        assert self._fact is not None
+        self._again = faulty or not await self._settle(self._fact)
+        return not self._again
+
+    @abstractmethod
+    def _open(self, fact: Fact) -> Door:
+        """The door for what is nested in this fact."""
+
+    @abstractmethod
+    async def _settle(self, fact: Fact) -> bool:
+        """False: show `self._fact` again, what it shows has changed. Raises the end."""
+
+
+def end_of_seat(seat: Seat, cursor: str | None) -> Refusal:
+    """Why a seat was left."""
+    return end_shown(seat.ending.fact, cursor) if seat.ending else end_of(fault(), cursor)

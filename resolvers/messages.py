@@ -1,0 +1,310 @@
+"""Messages: sending, reading back, and following a group's log. Knows nothing of SQL or GraphQL."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+from db import events, memberships, messages
+from db.engine import Transaction
+from db.events import GroupLog
+from db.records import MESSAGE_KINDS, Group, GroupEventKind, Message, Standing
+from delivery.events import Event
+from delivery.feed import Feed, FeedEnded
+from delivery.stream import Seat
+
+from . import text
+from .access import Door, EventDoor, Operation, Viewer, judge, locked, readable
+from .cursors import Position, invalid_position, position
+from .following import Following, end_for_reason, end_of, end_of_seat, end_shown, membership_ended, steadily
+from .pages import Page, PageRequest, cut, requested
+from .reader import Shown, group_log, shown
+from .refusals import ErrorCode, Refusal, conflict, not_found
+from .services import Services
+
+REPLAY_BATCH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A message in the log; `replayed` if an earlier request with the same id had put it there."""
+
+    message: Message
+    replayed: bool
+
+
+async def send(
+    services: Services, viewer: Viewer, group_id: UUID, *, content: str, client_message_id: str | None
+) -> Sent:
+    """Put a message into the group's log, exactly once for each id that its sender gives.
+
+    Membership is judged first. A repeat of an id returns the message as it is now; another content or another group
+    under the same id is CONFLICT. Raises BAD_USER_INPUT, and what the door raises.
+    """
+    content, client_id = text.content(content), text.client_message_id(client_message_id)
+    digest = hashlib.sha256(group_id.bytes + content.encode()).digest()
+
+    async def work(transaction: Transaction) -> Sent:
+        log, _ = await locked(transaction, viewer.id, group_id, Operation.SEND)
+        if client_id is not None and (earlier := await _earlier(transaction, viewer.id, client_id, digest)):
+            return Sent(earlier, replayed=True)
+        message = await _append(transaction, log, viewer.id, content, client_id)
+        if client_id is not None:
+            await messages.keep_sent_id(transaction, message, digest)
+        await log.write()
+        return Sent(message, replayed=False)
+
+    return await services.write(work)
+
+
+async def _earlier(transaction: Transaction, sender_id: UUID, client_id: str, digest: bytes) -> Message | None:
+    kept = await messages.sent_id(transaction, sender_id, client_id)
+    if kept is None:
+        return None
+    if kept.digest != digest:
+        raise conflict("You used this clientMessageId for another message. Use a new one for each message.")
+    return (await messages.get_many(transaction, [kept.message_id]))[kept.message_id]
+
+
+async def _append(
+    transaction: Transaction, log: GroupLog, sender_id: UUID, content: str, client_id: str | None
+) -> Message:
+    message_id = uuid7()
+    event = log.append(GroupEventKind.MESSAGE_SENT, sender_id, message_id=message_id)
+    message = Message(
+        id=message_id, group_id=log.group.id, seq=event.seq, version=event.seq, sender_id=sender_id, content=content,
+        client_message_id=client_id, created_at=event.occurred_at, updated_at=event.occurred_at, deleted_at=None,
+    )  # fmt: skip
+    await messages.add(transaction, message)
+    return message
+
+
+async def pages(
+    services: Services, door: Door, group_ids: Sequence[UUID], request: PageRequest
+) -> Mapping[UUID, Page[Message] | Refusal]:
+    """The same page of several groups, oldest first, or for a group the refusal of the door."""
+    async with services.read() as transaction:
+        opened = await door.open(transaction, group_ids)
+        readable_ids = [group_id for group_id in group_ids if not isinstance(opened[group_id], Refusal)]
+        found = await messages.pages(
+            transaction,
+            readable_ids,
+            after=request.after,
+            before=request.before,
+            limit=request.probe,
+            newest=request.newest,
+        )
+    return {
+        group_id: refused if isinstance(refused := opened[group_id], Refusal) else cut(request, found[group_id])
+        for group_id in group_ids
+    }
+
+
+async def visible(services: Services, viewer: Viewer, message_id: UUID) -> Message | None:
+    """The message, if the viewer is a member of its group; else None."""
+    async with services.read() as transaction:
+        message = (await messages.get_many(transaction, [message_id])).get(message_id)
+        if message is None:
+            return None
+        try:
+            await readable(transaction, viewer.id, message.group_id)
+        except Refusal:
+            return None
+        return message
+
+
+@dataclass(frozen=True, slots=True)
+class EventPage:
+    """Events after a position, the position after them, and whether there are more."""
+
+    events: Sequence[Shown]
+    cursor: str
+    has_more: bool
+
+
+async def events_after(services: Services, door: Door, group_id: UUID, *, after: str, first: int | None) -> EventPage:
+    """The polling fallback: the same events with the same cursors as `follow`, from one snapshot with the judgement."""
+    limit = requested(first, None, None, None, newest_by_default=False).limit
+    start = position(after, group_id)
+    async with services.read() as transaction:
+        opened = (await door.open(transaction, [group_id]))[group_id]
+        if isinstance(opened, Refusal):
+            raise opened
+        await _check_row(transaction, start)
+        page = await events.after(transaction, group_id, start.seq, limit + 1, kinds=MESSAGE_KINDS)
+        facts = await shown(transaction, page) if page else []
+    has_more = len(facts) > limit
+    facts = facts[:limit]
+    end = cursor_of(facts[-1]) if has_more else head_cursor(opened)
+    return EventPage(facts, end, has_more)
+
+
+async def _check_row(transaction: Transaction, start: Position) -> None:
+    """Raises CURSOR_INVALID unless the row that the cursor names is there with the same random bits."""
+    nonce = 0 if start.seq == 0 else await events.nonce_at(transaction, start.group_id, start.seq)
+    if nonce != start.nonce:
+        raise invalid_position()
+
+
+def cursor_of(fact: Shown) -> str:
+    return Position(fact.event.group_id, fact.event.seq, fact.event.nonce).encode()
+
+
+def head_cursor(group: Group) -> str:
+    """The stream position of the group as it was read."""
+    return Position(group.id, group.head_seq, group.head_nonce).encode()
+
+
+def start_cursor(group_id: UUID) -> str:
+    """The stream position before the first event."""
+    return Position(group_id, 0, 0).encode()
+
+
+def _wanted(event: Event) -> bool:
+    """Message events, and whatever ends somebody's right to follow: a seat is given only the ends that are its own."""
+    fact: Shown = event.fact
+    return fact.event.kind in MESSAGE_KINDS or event.ends is not None
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    group: Group
+    facts: Sequence[Shown]
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.facts) == REPLAY_BATCH
+
+
+class MessagesFollowing(Following[Shown]):
+    """One subscriber of a group's messages: what was missed after a cursor, then what comes, without a gap and without
+    a double.
+    """
+
+    def __init__(self, services: Services, viewer: Viewer, group_id: UUID, after: str | None) -> None:
+        super().__init__()
+        self._services = services
+        self._viewer = viewer
+        self._group_id = group_id
+        self._start = position(after, group_id) if after is not None else None
+        self._feed = Feed(services.settings.max_waiting_events, _wanted)
+        self._seat: Seat | None = None
+        self.cursor = after
+
+    async def events(self) -> AsyncGenerator[Shown, None]:
+        """Raises the refusal that the subscription is refused or ended with; its `cursor` names the last event that was
+        settled.
+        """
+        try:
+            async for fact in self._all():
+                async for each in self.show(fact):
+                    yield each
+        finally:
+            if self._seat is not None:
+                self._seat.leave()
+
+    async def _all(self) -> AsyncGenerator[Shown, None]:
+        if self._start is None:
+            await self._begin_now()
+        else:
+            async for fact in self._replay(self._start):
+                yield fact
+                await asyncio.sleep(0)  # a long replay leaves room for live traffic
+        while True:
+            yield await self._next()
+
+    async def _begin_now(self) -> None:
+        seat = await self._sit()
+        async with self._services.read() as transaction:
+            group = (await readable(transaction, self._viewer.id, self._group_id)).group
+        seat.begin(group.head_seq)
+
+    async def _sit(self) -> Seat:
+        streams = self._services.streams
+        seats = await steadily(lambda: streams.seats([group_log(self._group_id)], self._viewer.id, self._feed))
+        if not seats:
+            raise not_found("group")
+        self._seat = seats[0]
+        return seats[0]
+
+    async def _replay(self, start: Position) -> AsyncGenerator[Shown, None]:
+        """From the cursor to the head.
+
+        The seat is taken once the head is near, and before the head that it begins above is read.
+        """
+        await self._check_start(start)
+        seq, floor = start.seq, None
+        while floor is None or seq < floor:
+            batch = await self._batch(seq)
+            if self._seat is not None and floor is None:
+                floor = batch.group.head_seq
+                self._seat.begin(floor)
+            for fact in batch.facts:
+                if floor is None or fact.event.seq <= floor:
+                    yield fact
+            seq = batch.facts[-1].event.seq if batch.is_full else batch.group.head_seq
+            if self._seat is None and not batch.is_full:
+                await self._sit()
+
+    async def _check_start(self, start: Position) -> None:
+        async with self._services.read() as transaction:
+            await readable(transaction, self._viewer.id, self._group_id)
+            await _check_row(transaction, start)
+
+    async def _batch(self, seq: int) -> _Batch:
+        """Judged by the present membership, which the statement that reads the events reads with them."""
+
+        async def read() -> _Batch:
+            async with self._services.read() as transaction:
+                page, membership = await events.after_as(
+                    transaction, self._viewer.id, self._group_id, seq, REPLAY_BATCH, kinds=MESSAGE_KINDS
+                )
+                group = self._judged(Standing(page.group, membership) if page else None)
+                return _Batch(group, await shown(transaction, page) if page else [])
+
+        try:
+            return await steadily(read)
+        except Refusal as refusal:
+            raise end_of(refusal, self.cursor) from None
+
+    def _judged(self, standing: Standing | None) -> Group:
+        try:
+            return judge(standing, Operation.READ).group
+        except Refusal as refusal:
+            raise membership_ended() if refusal.code is ErrorCode.FORBIDDEN else refusal from None
+
+    async def _next(self) -> Shown:
+        try:
+            event = await self._feed.next()
+        except FeedEnded as ended:
+            raise end_for_reason(ended.reason, self.cursor) from None
+        if event.ends_for(self._viewer.id):
+            raise end_shown(event.fact, self.cursor)
+        return event.fact
+
+    def _open(self, fact: Shown) -> Door:
+        return EventDoor(fact.event.group_id, fact.group.access_seq)
+
+    async def _settle(self, fact: Shown) -> bool:
+        """Apply permissions as far as anything was read for this event; whoever they ended gets only the end."""
+        assert isinstance(self.door, EventDoor)
+        if self.door.seen > fact.group.access_seq:
+            await self._apply_access(self.door.seen)
+        self.cursor = cursor_of(fact)
+        return True
+
+    async def _apply_access(self, access_seq: int) -> None:
+        if self._seat is None:
+            async with self._services.read() as transaction:
+                found = await memberships.standings(transaction, self._viewer.id, [self._group_id])
+            try:
+                self._judged(found.get(self._group_id))
+            except Refusal as refusal:
+                raise end_of(refusal, self.cursor) from None
+            return
+        await self._seat.stream.settle(self._seat, access_seq)
+        if self._seat.left:
+            raise end_of_seat(self._seat, self.cursor)

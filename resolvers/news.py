@@ -1,0 +1,265 @@
+"""The news of a user: their own log merged with the logs of their groups. Knows nothing of SQL or GraphQL.
+
+Beginnings (created, added, invited) come from the user's log, endings and changes from the groups' logs. A seat on the
+log of each group is taken before the list of groups is read, so the list and the streams meet without a gap.
+"""
+
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from uuid import UUID
+
+from db import groups, memberships, users
+from db.engine import LogKind, Transaction
+from db.records import Group, GroupEventKind, Membership, User, UserEvent, UserEventKind
+from delivery.events import Event, Log
+from delivery.feed import Feed, FeedEnded
+from delivery.stream import Seat
+
+from .access import Door, EventDoor, Viewer, ViewerDoor
+from .following import Following, end_for_reason, fault, steadily
+from .reader import Shown, group_log, user_log
+from .refusals import Refusal, unauthenticated
+from .services import Services
+
+START_ATTEMPTS = 10
+ENTERING = frozenset({UserEventKind.GROUP_CREATED, UserEventKind.ADDED_TO_GROUP})
+GROUP_NEWS = frozenset(
+    {
+        GroupEventKind.DETAILS_CHANGED,
+        GroupEventKind.MEMBER_ADDED,
+        GroupEventKind.MEMBER_JOINED,
+        GroupEventKind.MEMBER_LEFT,
+        GroupEventKind.MEMBER_REMOVED,
+        GroupEventKind.MEMBER_PROMOTED,
+        GroupEventKind.MEMBER_DEMOTED,
+        GroupEventKind.GROUP_DELETED,
+    }
+)
+USER_NEWS = ENTERING | {UserEventKind.INVITED, UserEventKind.INVITATION_ENDED}
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotNews:
+    """Everything at one moment: the groups, most recently active first, and the open invitations, oldest first."""
+
+    occurred_at: datetime
+    groups: Sequence[Group]
+    invitations: Sequence[tuple[Membership, Group]]
+
+
+@dataclass(frozen=True, slots=True)
+class OwnNews:
+    """An event of the user's own log; `group` where the user is a member of it when it is shown."""
+
+    event: UserEvent
+    group: Group | None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupNews:
+    """An event of a group's log; `ends` if it ended the user's membership; `group` as in `OwnNews`."""
+
+    fact: Shown
+    group: Group | None
+    ends: bool
+
+
+News = SnapshotNews | OwnNews | GroupNews
+
+
+@dataclass(slots=True)
+class SnapshotDoor:
+    """The door inside a snapshot: every group of the viewer. It remembers whether it had to refuse: then the snapshot
+    is out of date.
+    """
+
+    inner: ViewerDoor
+    refused: bool = False
+
+    async def open(self, transaction: Transaction, group_ids: Collection[UUID]) -> Mapping[UUID, Group | Refusal]:
+        opened = await self.inner.open(transaction, group_ids)
+        self.refused = self.refused or any(isinstance(each, Refusal) for each in opened.values())
+        return opened
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """The user's log, their groups and their invitations, from one snapshot of the database."""
+
+    moment: datetime
+    user: User
+    groups: Sequence[Group]
+    invitations: Sequence[tuple[Membership, Group]]
+
+
+def _wanted(event: Event) -> bool:
+    if event.log.kind == LogKind.USER:
+        own: UserEvent = event.fact
+        return own.kind in USER_NEWS
+    fact: Shown = event.fact
+    return fact.event.kind in GROUP_NEWS
+
+
+class NewsFollowing(Following[News]):
+    """One subscriber of their own news.
+
+    `snapshot`: the first is the whole list as of the moment that the rest follows on.
+    """
+
+    def __init__(self, services: Services, viewer: Viewer, *, snapshot: bool) -> None:
+        super().__init__()
+        self._services = services
+        self._viewer = viewer
+        self._snapshot = snapshot
+        self._feed = Feed(services.settings.max_waiting_events, _wanted)
+        self._own: Seat | None = None
+        self._seats: dict[UUID, Seat] = {}
+
+    async def events(self) -> AsyncGenerator[News, None]:
+        try:
+            async for news in self._all():
+                async for each in self.show(news):
+                    yield each
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        for seat in (*self._seats.values(), *((self._own,) if self._own else ())):
+            seat.leave()
+        self._seats.clear()
+
+    async def _all(self) -> AsyncGenerator[News, None]:
+        start = await self._begin()
+        if self._snapshot:
+            yield SnapshotNews(start.moment, start.groups, start.invitations)
+        while True:
+            try:
+                event = await self._feed.next()
+            except FeedEnded as ended:
+                raise end_for_reason(ended.reason, None) from None
+            if event.log.kind == LogKind.USER:
+                async for news in self._of_user(event.fact):
+                    yield news
+            else:
+                yield self._of_group(event)
+
+    # The start
+
+    async def _begin(self) -> _Start:
+        """Seats first, then the list; again for groups that came meanwhile."""
+        self._own = (await self._sit([user_log(self._viewer.id)]))[0]
+        start = await steadily(self._read_start)
+        for _ in range(START_ATTEMPTS):
+            missing = [group.id for group in start.groups if group.id not in self._seats]
+            if not missing:
+                break
+            for seat in await self._sit([group_log(group_id) for group_id in missing]):
+                self._seats[seat.stream.log.id] = seat
+            start = await steadily(self._read_start)
+        else:
+            raise fault()
+        self._go_live(start)
+        return start
+
+    async def _sit(self, logs: Sequence[Log]) -> list[Seat]:
+        seats = await steadily(lambda: self._services.streams.seats(logs, self._viewer.id, self._feed))
+        if len(seats) < len(logs):
+            raise unauthenticated()
+        return seats
+
+    async def _read_start(self) -> _Start:
+        async with self._services.read() as transaction:
+            user = (await users.get_many(transaction, [self._viewer.id]))[self._viewer.id]
+            own_groups = await groups.all_of(transaction, self._viewer.id)
+            invitations = await memberships.invitations_of(transaction, self._viewer.id)
+            return _Start(transaction.now, user, own_groups, invitations)
+
+    def _go_live(self, start: _Start) -> None:
+        floors = {group.id: group.head_seq for group in start.groups}
+        for group_id, seat in tuple(self._seats.items()):
+            if group_id in floors:
+                seat.begin(floors[group_id])
+            else:
+                seat.leave()
+                del self._seats[group_id]
+        assert self._own is not None
+        self._own.begin(start.user.head_seq)
+
+    # What comes
+
+    async def _of_user(self, event: UserEvent) -> AsyncGenerator[News, None]:
+        if event.kind in ENTERING and event.group_id is not None:
+            async for news in self._enter(event.group_id, event.data["after"]):
+                yield news
+            yield OwnNews(event, await self._group_now(event.group_id))
+        else:
+            yield OwnNews(event, None)
+
+    async def _enter(self, group_id: UUID, after: int) -> AsyncGenerator[News, None]:
+        """Follow the group's log above `after`.
+
+        What is left of an earlier membership is shown first, its end above all.
+        """
+        earlier = self._seats.get(group_id)
+        if earlier is not None:
+            await earlier.stream.reach(earlier, after)
+            for event in self._feed.take_out(lambda event: event.log == group_log(group_id)):
+                yield self._of_group(event)
+            earlier.leave()
+        seat = (await self._sit([group_log(group_id)]))[0]
+        self._seats[group_id] = seat
+        await steadily(lambda: seat.begin_from(after))
+
+    async def _group_now(self, group_id: UUID) -> Group | None:
+        """The group as it is, if the user is still a member by all that is known; `settle` makes sure of it."""
+        seat = self._seats.get(group_id)
+        if seat is None or seat.left:
+            return None
+        async with self._services.read() as transaction:
+            return (await groups.get_many(transaction, [group_id])).get(group_id)
+
+    def _of_group(self, event: Event) -> GroupNews:
+        fact: Shown = event.fact
+        ends = event.ends_for(self._viewer.id)
+        if ends:
+            self._seats.pop(fact.event.group_id, None)
+        return GroupNews(fact, None if ends else fact.group, ends)
+
+    # Showing
+
+    def _open(self, fact: News) -> Door:
+        if isinstance(fact, SnapshotNews):
+            return SnapshotDoor(ViewerDoor(self._viewer.id))
+        return EventDoor(_group_id(fact), fact.group.access_seq if fact.group else 0)
+
+    async def _settle(self, fact: News) -> bool:
+        if isinstance(fact, SnapshotNews):
+            return await self._settle_snapshot()
+        assert isinstance(self.door, EventDoor)
+        if fact.group is None:
+            return True
+        seat = self._seats.get(fact.group.id)
+        if seat is not None and self.door.seen > seat.stream.access_seq:
+            await seat.stream.settle(seat, self.door.seen)
+        if seat is not None and not seat.left:
+            return True
+        self._fact = replace(fact, group=None)
+        return False
+
+    async def _settle_snapshot(self) -> bool:
+        """A snapshot in which something was refused is out of date: a new one, with new seats, takes its place."""
+        assert isinstance(self.door, SnapshotDoor)
+        if not self.door.refused:
+            return True
+        self._leave()
+        self._feed = Feed(self._services.settings.max_waiting_events, _wanted)
+        start = await self._begin()
+        self._fact = SnapshotNews(start.moment, start.groups, start.invitations)
+        return False
+
+
+def _group_id(fact: OwnNews | GroupNews) -> UUID:
+    group_id = fact.event.group_id if isinstance(fact, OwnNews) else fact.fact.event.group_id
+    assert group_id is not None
+    return group_id

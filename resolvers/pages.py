@@ -1,0 +1,60 @@
+"""What a client may ask of a page, and what a page says of itself. Knows nothing of SQL or GraphQL."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from .refusals import bad_input
+
+T = TypeVar("T")
+
+LARGEST_PAGE = 100
+DEFAULT_PAGE = 50
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """`limit` rows strictly between the keys `after` and `before`: the last of them if `newest`, else the first."""
+
+    limit: int
+    after: int | None
+    before: int | None
+    newest: bool
+
+    @property
+    def probe(self) -> int:
+        """One row more than asked for says whether there is another page."""
+        return self.limit + 1
+
+
+def requested(
+    first: int | None, last: int | None, after: int | None, before: int | None, *, newest_by_default: bool
+) -> PageRequest:
+    """Raises BAD_USER_INPUT for `first` with `last`, and for a size below 1 or above 100."""
+    if first is not None and last is not None:
+        raise bad_input("Give first or last, not both.")
+    for name, size in (("first", first), ("last", last)):
+        if size is not None and not 1 <= size <= LARGEST_PAGE:
+            raise bad_input(f"{name} must be 1 to {LARGEST_PAGE}.", field=name)
+    newest = last is not None or (first is None and newest_by_default)
+    return PageRequest(first or last or DEFAULT_PAGE, after, before, newest)
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """Rows in order, oldest first, and whether there are rows before and after them."""
+
+    rows: Sequence[T]
+    has_previous: bool
+    has_next: bool
+
+
+def cut(request: PageRequest, probed: Sequence[T]) -> Page[T]:
+    """The page from up to `request.probe` rows.
+
+    On the side that the request came from, a given key says that rows lie there.
+    """
+    more = len(probed) > request.limit
+    if request.newest:
+        return Page(probed[-request.limit :], more, request.before is not None)
+    return Page(probed[: request.limit], request.after is not None, more)
