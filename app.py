@@ -1,0 +1,133 @@
+"""One Parley process on one page: its settings, what it holds while it lives, and its routes. Imported by nobody."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
+
+from db.engine import Appended, Database, Unavailable
+from db.lock import ServerLock
+from db.migrate import ensure, is_current
+from delivery.bus import Bus
+from delivery.events import Hint, Log
+from delivery.stream import Streams
+from logs import RequestIds, configure_logs
+from resolvers.passwords import Hasher
+from resolvers.reader import LogReader
+from resolvers.services import Services
+from schema import graphiql
+from schema.endpoint import Endpoint, not_allowed
+from schema.origins import Cors, Origins
+from schema.socket import SocketEndpoint
+from settings import Settings
+
+log = structlog.get_logger("parley.app")
+
+
+class Process:
+    """What one process holds between its start and its end."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.database = Database(
+            settings.database_url, pool_size=settings.database_pool_size, wait_seconds=settings.database_wait_seconds
+        )
+        self.bus = Bus(settings.broadcast_url)
+        self.streams = Streams(self.bus, LogReader(self.database), settings.head_check_seconds)
+        self.hasher = Hasher(settings)
+        self.services = Services(settings, self.database, self.streams, self.hasher)
+        self.endpoint = Endpoint(self.services)
+        self.origins = Origins(settings.allowed_origins)
+        self.sockets = SocketEndpoint(self.services, self.origins.allows)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Raises what keeps this process from serving, in one sentence each: AlreadyServed, SchemaError,
+        BusUnavailable.
+        """
+        lock = ServerLock(self.settings.database_url)
+        lock.acquire()
+        try:
+            await ensure(self.settings.database_url, upgrade=self.settings.is_sqlite)
+            async with self.bus, self.streams:
+                self.database.after_commit = self._announce
+                log.info(
+                    "started",
+                    database=self.settings.database_url.split(":", 1)[0],
+                    bus=self.settings.broadcast_url.split(":", 1)[0],
+                )
+                yield
+        finally:
+            await self.database.stop()
+            self.hasher.stop()
+            lock.release()
+
+    def _announce(self, appended: Sequence[Appended]) -> None:
+        self.streams.announce(Hint(Log(each.log.value, each.id), each.seq) for each in appended)
+
+    async def graphql(self, request: Request) -> Response:
+        if request.method == "POST":
+            return await self.endpoint(request)
+        if self.settings.graphiql == "on" and graphiql.wanted(request):
+            return graphiql.page()
+        return not_allowed()
+
+    async def socket(self, websocket: WebSocket) -> None:
+        await self.sockets.handle_socket(websocket)
+
+    async def ready(self, _: Request) -> Response:
+        """Whether the database, its schema and the broker can be used."""
+        states = {"database": False, "schema": False, "broker": self.bus.well}
+        try:
+            async with self.database.read() as transaction:
+                states |= {"database": True, "schema": await is_current(transaction.connection)}
+        except (Unavailable, SQLAlchemyError) as error:
+            log.warning("not_ready", error=type(error).__name__)
+        return JSONResponse(states, 200 if all(states.values()) else 503)
+
+
+async def live(_: Request) -> Response:
+    return JSONResponse({"live": True})
+
+
+async def home(_: Request) -> Response:
+    return RedirectResponse("/graphql")
+
+
+def create(settings: Settings) -> Starlette:
+    """The application of one process; it connects to nothing before its lifespan begins."""
+    configure_logs(settings)
+    process = Process(settings)
+
+    @asynccontextmanager
+    async def lifespan(application: Starlette) -> AsyncGenerator[None]:
+        application.state.process = process
+        async with process.running():
+            yield
+
+    routes = [
+        Route("/graphql", process.graphql, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
+        WebSocketRoute("/graphql", process.socket),
+        Route("/healthz", live),
+        Route("/readyz", process.ready),
+        Route("/", home),
+        *(graphiql.routes if settings.graphiql == "on" else []),
+    ]
+    return Starlette(
+        routes=routes, middleware=[Middleware(RequestIds), Middleware(Cors, origins=process.origins)], lifespan=lifespan
+    )
+
+
+if __name__ == "__main__":
+    from commands import main
+
+    main()
+else:
+    app = create(Settings())

@@ -1,0 +1,157 @@
+"""`serve`: looks before it starts, so that what is wrong is one line, then hands the process to uvicorn."""
+
+import asyncio
+import errno
+import socket
+from typing import Annotated, Any
+
+import typer
+import uvicorn
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import Multiprocess
+
+from commands.common import refusals, refuse, settings
+from db.lock import ServerLock
+from db.migrate import ensure, place
+from delivery.bus import Bus
+from settings import Settings
+
+BACKLOG = 2_048
+# Shorter than the 55 to 60 s after which proxies and routers drop a connection that is silent.
+PING_SECONDS = 25
+# Longer than proxies keep an idle connection (60 s), so that none is closed just as it is used again.
+KEEP_ALIVE_SECONDS = 75
+# How long the kernel waits for a peer to take what was sent, pings included, before it drops the connection.
+DEAD_PEER_MS = 60_000
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 is every IPv4 address.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="The port to listen on; 0 takes a free one.")] = 8_000,
+    workers: Annotated[int, typer.Option(min=1, max=256, help="Processes that serve; more than 1 needs a broker.")] = 1,
+) -> None:
+    """Start the server.
+
+    On SQLite the schema is brought up to date first; on PostgreSQL an empty database gets its schema, and an older one
+    is refused until `migrate` has run. Settings come from the environment: docs/operations.md lists them.
+    """
+    given = settings()
+    with refusals():
+        check_workers(given, workers)
+        listener = _prepared(given, host, port)
+    _announce(given, *listener.getsockname()[:2])
+    _run(uvicorn.Config("app:app", workers=workers, **options(given)), listener)
+
+
+def _prepared(given: Settings, host: str, port: int) -> socket.socket:
+    """The listening socket of a server that will find everything it needs."""
+    lock = ServerLock(given.database_url)
+    lock.acquire()
+    try:
+        listener = listen(host, port)
+        try:
+            asyncio.run(check_neighbours(given))
+        except BaseException:
+            listener.close()
+            raise
+        return listener
+    finally:
+        lock.release()  # the app takes it for itself, so that `uvicorn app:app` is covered as well
+
+
+def options(given: Settings) -> dict[str, Any]:
+    """What uvicorn is told, however the app is started.
+
+    Pings keep proxies from dropping a silent socket, and wait for no answer: uvicorn would close with 1011, which
+    clients take as final, and a laptop that wakes up would stay disconnected. A dead peer is left to the kernel.
+    """
+    return {
+        "loop": "auto",  # uvloop where it is installed
+        "http": "httptools",
+        "ws": "websockets-sansio",
+        "lifespan": "on",
+        "ws_max_size": given.max_frame_bytes,
+        "ws_ping_interval": PING_SECONDS,
+        "ws_ping_timeout": None,
+        "ws_per_message_deflate": False,
+        "timeout_keep_alive": KEEP_ALIVE_SECONDS,
+        "timeout_graceful_shutdown": given.shutdown_seconds,
+        "backlog": BACKLOG,
+        "access_log": False,
+        "log_config": None,  # the app configures logging
+        "log_level": "warning",  # below it uvicorn writes the query string of each socket
+        "server_header": False,
+    }
+
+
+def check_workers(given: Settings, workers: int) -> None:
+    """Refuse more processes than the database and the broker can serve, and say what to set."""
+    if workers == 1:
+        return
+    missing = ["DATABASE_URL=postgresql://..."] if given.is_sqlite else []
+    missing += ["BROADCAST_URL=redis://..."] if given.broadcast_url.startswith("memory://") else []
+    if missing:
+        refuse(f"SQLite and memory:// are for one process: to run {workers} workers, set {' and '.join(missing)}.")
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that accepts connections already: who comes early waits. Refuses an address that cannot be had."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+    except (socket.gaierror, UnicodeError):
+        refuse(f"There is no address {host!r} to listen on: choose another with --host.")
+    # With IPPROTO_TCP: asyncio sets TCP_NODELAY on nothing else, and a request takes 40 ms.
+    family, kind, protocol, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
+    listener = socket.socket(family, kind, protocol)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_PEER_MS)
+    try:
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        refuse(_why_not(error, host, port))
+    return listener
+
+
+def _why_not(error: OSError, host: str, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"Port {port} of {host} is taken: stop what listens there, or choose another with --port."
+    if error.errno == errno.EACCES:
+        return f"Port {port} of {host} is not for this user: choose another with --port."
+    return f"Cannot listen on port {port} of {host}: {error.strerror}."
+
+
+async def check_neighbours(given: Settings) -> None:
+    """Raises SchemaError or BusUnavailable."""
+    await ensure(given.database_url, upgrade=given.is_sqlite)
+    async with Bus(given.broadcast_url):
+        pass
+
+
+def _announce(given: Settings, host: str, port: int) -> None:
+    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # an address to open, not to bind
+    url = f"http://[{here}]:{port}/graphql" if ":" in here else f"http://{here}:{port}/graphql"
+    what = "GraphiQL and the API" if given.graphiql == "on" else "the API"
+    typer.echo(f"Parley: {what} at {url}\n  database: {place(given.database_url)}\n  stop: Ctrl+C")
+
+
+def _run(config: uvicorn.Config, listener: socket.socket) -> None:
+    """Serve until a signal ends it. Exits with 1 when the app did not start; its log has said why."""
+    if config.workers == 1:
+        run_here(uvicorn.Server(config), listener)
+        return
+    parent = Multiprocess(config, sockets=[listener])
+    parent.run()
+    if any(process.exitcode == STARTUP_FAILURE for process in parent.processes):
+        raise typer.Exit(1)
+
+
+def run_here(server: uvicorn.Server, listener: socket.socket) -> None:
+    try:
+        server.run(sockets=[listener])
+    except KeyboardInterrupt:
+        return
+    except SystemExit:
+        raise typer.Exit(1) from None

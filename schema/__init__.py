@@ -1,0 +1,1 @@
+"""What may be asked, by GraphQL kind, and how it is carried. Knows no SQL."""

@@ -1,0 +1,59 @@
+"""What one operation carries: whose it is, and how nested fields are loaded. Knows no SQL and no transport."""
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+import strawberry
+from graphql import DocumentNode
+
+from resolvers.access import Viewer, ViewerDoor
+from resolvers.following import Following
+from resolvers.refusals import unauthenticated
+from resolvers.services import Services
+from resolvers.users import Session
+
+from .loaders import Loaders
+
+Authenticate = Callable[[], Coroutine[Any, Any, Session | None]]
+
+
+@dataclass
+class Context:
+    """The token's row is read when the first field asks for the viewer, once for an operation: what needs nobody costs
+    nothing.
+    """
+
+    services: Services
+    authenticate: Authenticate
+    document: DocumentNode
+    following: Following[Any] | None = None
+    _session: Session | None = None
+    _asked: bool = False
+    _loaders: Loaders | None = field(default=None)
+
+    async def viewer(self) -> Viewer:
+        """Raises UNAUTHENTICATED."""
+        if not self._asked:
+            self._session = await self.authenticate()
+            self._asked = True
+        if self._session is None:
+            raise unauthenticated()
+        return self._session.viewer
+
+    async def loaders(self) -> Loaders:
+        if self._loaders is None:
+            viewer = await self.viewer()
+            self._loaders = Loaders(self.services, viewer, ViewerDoor(viewer.id))
+        return self._loaders
+
+    def show(self, viewer: Viewer, following: Following[Any]) -> Loaders:
+        """New loaders behind the door of the event that is shown now: what a loader remembers must not outlive an
+        event.
+        """
+        self.following = following
+        self._loaders = Loaders(self.services, viewer, following.door)
+        return self._loaders
+
+
+Info = strawberry.Info[Context, None]

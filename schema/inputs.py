@@ -1,0 +1,129 @@
+"""What mutations take: one input each. Knows no SQL."""
+
+from typing import Any
+
+import strawberry
+
+from .enums import MemberRole
+
+UNSET = strawberry.UNSET
+GROUP_ID = "The group."
+USER_ID = "The user."
+
+
+def given(**fields: Any) -> dict[str, Any]:
+    """The fields that the client gave, null included."""
+    return {name: value for name, value in fields.items() if value is not UNSET}
+
+
+@strawberry.input(description="Who is to be registered.")
+class RegisterInput:
+    username: str = strawberry.field(
+        description="3 to 32 of a-z, 0-9, `_`, `.`, `-`; capitals are lowered. It must be free."
+    )
+    password: str = strawberry.field(description="8 to 1,024 bytes.")
+    first_name: str = strawberry.field(description="1 to 100 characters.")
+    last_name: str = strawberry.field(description="1 to 100 characters.")
+    nickname: str | None = strawberry.field(default=UNSET, description="Up to 100 characters.")
+    avatar_url: str | None = strawberry.field(
+        default=UNSET, description="An http(s) URL or a path that begins with `/`, up to 2,048 characters."
+    )
+
+
+@strawberry.input(description="Who logs in.")
+class LoginInput:
+    username: str = strawberry.field(description="The username; capitals are lowered.")
+    password: str = strawberry.field(description="The password.")
+
+
+@strawberry.input(description="The old password and the new one.")
+class ChangePasswordInput:
+    current_password: str = strawberry.field(
+        description="The password as it is: a stolen token alone cannot change it."
+    )
+    new_password: str = strawberry.field(description="8 to 1,024 bytes.")
+
+
+@strawberry.input(description="What to change about yourself. What is left out stays.")
+class UpdateViewerInput:
+    first_name: str | None = strawberry.field(default=UNSET, description="1 to 100 characters; not null.")
+    last_name: str | None = strawberry.field(default=UNSET, description="1 to 100 characters; not null.")
+    nickname: str | None = strawberry.field(default=UNSET, description="Up to 100 characters; null removes it.")
+    avatar_url: str | None = strawberry.field(
+        default=UNSET, description="An http(s) URL or a path that begins with `/`; null removes it."
+    )
+
+
+@strawberry.input(description="The group to create.")
+class CreateGroupInput:
+    name: str = strawberry.field(description="1 to 100 characters after trimming.")
+    description: str | None = strawberry.field(default="", description="Up to 2,000 characters.")
+    member_ids: list[strawberry.ID] | None = strawberry.field(
+        default_factory=list,
+        description="Up to 100 users that are members from the start. Duplicates and your own id are ignored.",
+    )
+
+
+@strawberry.input(description="What to change about a group. What is left out stays.")
+class UpdateGroupInput:
+    group_id: strawberry.ID = strawberry.field(description=GROUP_ID)
+    name: str | None = strawberry.field(default=UNSET, description="1 to 100 characters after trimming; not null.")
+    description: str | None = strawberry.field(
+        default=UNSET, description="Up to 2,000 characters; not null, but may be empty."
+    )
+
+
+@strawberry.input(description="The group to delete.")
+class DeleteGroupInput:
+    group_id: strawberry.ID = strawberry.field(description=GROUP_ID)
+
+
+@strawberry.input(description="Whom to make a member.")
+class AddMemberInput:
+    group_id: strawberry.ID = strawberry.field(description=GROUP_ID)
+    user_id: strawberry.ID = strawberry.field(description=USER_ID)
+    role: MemberRole | None = strawberry.field(default=MemberRole.MEMBER, description="The role to begin with.")
+
+
+@strawberry.input(description="Whom to remove, or whose invitation to take back.")
+class RemoveMemberInput:
+    group_id: strawberry.ID = strawberry.field(description=GROUP_ID)
+    user_id: strawberry.ID = strawberry.field(description=USER_ID)
+
+
+@strawberry.input(description="Whose role to change.")
+class ChangeMemberRoleInput:
+    group_id: strawberry.ID = strawberry.field(description=GROUP_ID)
+    user_id: strawberry.ID = strawberry.field(description=USER_ID)
+    role: MemberRole = strawberry.field(description="The new role.")
+
+
+@strawberry.input(description="The group to leave.")
+class LeaveGroupInput:
+    group_id: strawberry.ID = strawberry.field(description=GROUP_ID)
+
+
+@strawberry.input(description="Whom to invite.")
+class InviteMemberInput:
+    group_id: strawberry.ID = strawberry.field(description=GROUP_ID)
+    user_id: strawberry.ID = strawberry.field(description=USER_ID)
+
+
+@strawberry.input(description="The answer to an invitation.")
+class AnswerInvitationInput:
+    group_id: strawberry.ID = strawberry.field(description="The group that invited you: `Invitation.groupId`.")
+    accept: bool = strawberry.field(description="true: become a member. false: decline.")
+
+
+@strawberry.input(description="What to send.")
+class SendGroupMessageInput:
+    group_id: strawberry.ID = strawberry.field(description=GROUP_ID)
+    content: str = strawberry.field(
+        description="1 to 4,000 characters that are not only white space. It comes back byte for byte."
+    )
+    client_message_id: str | None = strawberry.field(
+        default=UNSET,
+        description="Your own id for this message, up to 64 characters, visible to all members. Make one for each "
+        "message and send it again with "
+        "every retry: the message is then in the log exactly once, whatever happened to the answers.",
+    )

@@ -1,0 +1,179 @@
+"""What may be done: each field hands its input to one use case. Knows no SQL."""
+
+from typing import Annotated, TypeVar
+
+import strawberry
+
+from db import records
+from resolvers import groups, memberships, messages, users
+
+from . import ids, inputs, payloads
+from .context import Info
+from .enums import MemberRole
+from .inputs import given
+from .nodes import User
+from .types import Group, Membership, Message, message_edge
+
+T = TypeVar("T")
+Input = Annotated[T, strawberry.argument(description="What to do it with.")]
+
+
+@strawberry.type(
+    description="What may be done. A field gives its whole payload or an error; mutations of one request run one after "
+    "the other, "
+    "and a refusal does not undo the others."
+)
+class Mutation:
+    @strawberry.mutation(description="Register a user and log in. Needs no token.")
+    async def register(self, info: Info, input: Input[inputs.RegisterInput]) -> payloads.RegisterPayload | None:
+        optional = given(nickname=input.nickname, avatar_url=input.avatar_url)
+        done = await users.register(
+            info.context.services,
+            username=input.username,
+            password=input.password,
+            first_name=input.first_name,
+            last_name=input.last_name,
+            **optional,
+        )
+        return payloads.RegisterPayload(viewer=User(record=done.user), token=done.token, expires_at=done.expires_at)
+
+    @strawberry.mutation(
+        description="Log in. Needs no token. UNAUTHENTICATED for a wrong password and for an unknown user alike."
+    )
+    async def login(self, info: Info, input: Input[inputs.LoginInput]) -> payloads.LoginPayload | None:
+        done = await users.login(info.context.services, username=input.username, password=input.password)
+        return payloads.LoginPayload(viewer=User(record=done.user), token=done.token, expires_at=done.expires_at)
+
+    @strawberry.mutation(
+        description="End the token of this request; the sockets that were opened with it close with 4403."
+    )
+    async def logout(self, info: Info) -> payloads.LogoutPayload | None:
+        await users.logout(info.context.services, await info.context.viewer())
+        return payloads.LogoutPayload(logged_out=True)
+
+    @strawberry.mutation(description="Change your password. Every other token of yours ends.")
+    async def change_password(
+        self, info: Info, input: Input[inputs.ChangePasswordInput]
+    ) -> payloads.ChangePasswordPayload | None:
+        viewer = await info.context.viewer()
+        await users.change_password(
+            info.context.services, viewer, current=input.current_password, new=input.new_password
+        )
+        return payloads.ChangePasswordPayload(viewer=User(record=viewer.user))
+
+    @strawberry.mutation(description="Change what others see of you.")
+    async def update_viewer(
+        self, info: Info, input: Input[inputs.UpdateViewerInput]
+    ) -> payloads.UpdateViewerPayload | None:
+        fields = given(
+            first_name=input.first_name, last_name=input.last_name, nickname=input.nickname, avatar_url=input.avatar_url
+        )
+        user = await users.update(info.context.services, await info.context.viewer(), fields)
+        return payloads.UpdateViewerPayload(viewer=User(record=user))
+
+    @strawberry.mutation(description="Create a group. You are its admin; the given users are members at once.")
+    async def create_group(
+        self, info: Info, input: Input[inputs.CreateGroupInput]
+    ) -> payloads.CreateGroupPayload | None:
+        group = await groups.create(
+            info.context.services,
+            await info.context.viewer(),
+            name=input.name,
+            description=input.description or "",
+            member_ids=[ids.user(user_id) for user_id in input.member_ids or ()],
+        )
+        return payloads.CreateGroupPayload(group=Group(record=group))
+
+    @strawberry.mutation(description="Change the name or the description of a group. For admins.")
+    async def update_group(
+        self, info: Info, input: Input[inputs.UpdateGroupInput]
+    ) -> payloads.UpdateGroupPayload | None:
+        viewer, fields = await info.context.viewer(), given(name=input.name, description=input.description)
+        group = await groups.update(info.context.services, viewer, ids.group(input.group_id), given=fields)
+        return payloads.UpdateGroupPayload(group=Group(record=group))
+
+    @strawberry.mutation(description="Delete a group for everybody. For admins. Its streams end with GROUP_DELETED.")
+    async def delete_group(
+        self, info: Info, input: Input[inputs.DeleteGroupInput]
+    ) -> payloads.DeleteGroupPayload | None:
+        await groups.delete(info.context.services, await info.context.viewer(), ids.group(input.group_id))
+        return payloads.DeleteGroupPayload(group_id=input.group_id)
+
+    @strawberry.mutation(
+        description="Make a user a member at once, also one that is invited or has declined. For admins."
+    )
+    async def add_member(self, info: Info, input: Input[inputs.AddMemberInput]) -> payloads.AddMemberPayload | None:
+        viewer, role = await info.context.viewer(), records.MemberRole((input.role or MemberRole.MEMBER).value)
+        membership = await memberships.add(
+            info.context.services, viewer, ids.group(input.group_id), ids.user(input.user_id), role
+        )
+        return payloads.AddMemberPayload(membership=Membership(record=membership))
+
+    @strawberry.mutation(
+        description="Remove a member, or take an invitation back. For admins; moderators remove those with the role "
+        "MEMBER."
+    )
+    async def remove_member(
+        self, info: Info, input: Input[inputs.RemoveMemberInput]
+    ) -> payloads.RemoveMemberPayload | None:
+        viewer = await info.context.viewer()
+        group = await memberships.remove(
+            info.context.services, viewer, ids.group(input.group_id), ids.user(input.user_id)
+        )
+        return payloads.RemoveMemberPayload(group_id=input.group_id, group=Group(record=group) if group else None)
+
+    @strawberry.mutation(
+        description="Give a member another role. For admins. A group with members keeps at least one admin."
+    )
+    async def change_member_role(
+        self, info: Info, input: Input[inputs.ChangeMemberRoleInput]
+    ) -> payloads.ChangeMemberRolePayload | None:
+        viewer, role = await info.context.viewer(), records.MemberRole(input.role.value)
+        membership = await memberships.change_role(
+            info.context.services, viewer, ids.group(input.group_id), ids.user(input.user_id), role
+        )
+        return payloads.ChangeMemberRolePayload(membership=Membership(record=membership))
+
+    @strawberry.mutation(description="Leave a group. The last admin cannot leave while other members remain.")
+    async def leave_group(self, info: Info, input: Input[inputs.LeaveGroupInput]) -> payloads.LeaveGroupPayload | None:
+        await memberships.leave(info.context.services, await info.context.viewer(), ids.group(input.group_id))
+        return payloads.LeaveGroupPayload(group_id=input.group_id)
+
+    @strawberry.mutation(
+        description="Invite a user, who then accepts or declines. For admins and moderators. Inviting twice changes "
+        "nothing."
+    )
+    async def invite_member(
+        self, info: Info, input: Input[inputs.InviteMemberInput]
+    ) -> payloads.InviteMemberPayload | None:
+        viewer = await info.context.viewer()
+        membership = await memberships.invite(
+            info.context.services, viewer, ids.group(input.group_id), ids.user(input.user_id)
+        )
+        return payloads.InviteMemberPayload(membership=Membership(record=membership))
+
+    @strawberry.mutation(description="Accept or decline your open invitation to a group.")
+    async def answer_invitation(
+        self, info: Info, input: Input[inputs.AnswerInvitationInput]
+    ) -> payloads.AnswerInvitationPayload | None:
+        viewer = await info.context.viewer()
+        membership = await memberships.answer(
+            info.context.services, viewer, ids.group(input.group_id), accept=input.accept
+        )
+        return payloads.AnswerInvitationPayload(membership=Membership(record=membership))
+
+    @strawberry.mutation(description="Send a message. When this answers, the message is in the group's log for ever.")
+    async def send_group_message(
+        self, info: Info, input: Input[inputs.SendGroupMessageInput]
+    ) -> payloads.SendGroupMessagePayload | None:
+        sent = await messages.send(
+            info.context.services,
+            await info.context.viewer(),
+            ids.group(input.group_id),
+            content=input.content,
+            client_message_id=given(id=input.client_message_id).get("id"),
+        )
+        message = Message(record=sent.message)
+        return payloads.SendGroupMessagePayload(
+            message=message, message_edge=message_edge(message), replayed=sent.replayed
+        )

@@ -1,0 +1,57 @@
+"""One log line for each operation: its name, its kind, its code and its milliseconds. Never a token, a variable or
+content.
+"""
+
+import time
+from collections.abc import Iterable
+
+import structlog
+from graphql import GraphQLError
+
+from resolvers.refusals import ErrorCode
+
+from .documents import Prepared
+from .errors import code_of
+
+log = structlog.get_logger("parley.operations")
+LONGEST_NAME = 64
+
+
+class OperationLine:
+    """The line of one operation, written once at its end."""
+
+    def __init__(self, transport: str) -> None:
+        self._transport = transport
+        self._began = time.perf_counter()
+        self._name: str | None = None
+        self._kind: str | None = None
+        self._code = "OK"
+        self.events: int | None = None
+
+    def started(self, prepared: Prepared) -> None:
+        operation = prepared.operation
+        self._name = operation.name.value[:LONGEST_NAME] if operation.name else None
+        self._kind = operation.operation.value
+        self.events = 0 if prepared.is_subscription else None
+
+    def failed(self, code: ErrorCode) -> None:
+        self._code = code.value
+
+    def errors(self, errors: Iterable[GraphQLError]) -> None:
+        """The first error names the line."""
+        for error in errors:
+            self.failed(code_of(error))
+            return
+
+    def write(self) -> None:
+        milliseconds = round((time.perf_counter() - self._began) * 1000, 1)
+        more = {} if self.events is None else {"events": self.events}
+        log.info(
+            "operation",
+            transport=self._transport,
+            kind=self._kind,
+            name=self._name,
+            code=self._code,
+            ms=milliseconds,
+            **more,
+        )

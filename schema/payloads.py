@@ -1,0 +1,101 @@
+"""What mutations give: one whole payload each, or an error. Knows no SQL."""
+
+from datetime import datetime
+
+import strawberry
+
+from .nodes import User
+from .types import Group, Membership, Message, MessageEdge
+
+VIEWER = "You."
+GROUP = "The group as it is now."
+MEMBERSHIP = "The membership as it is now."
+
+
+@strawberry.type(description="You are registered and logged in.")
+class RegisterPayload:
+    viewer: User = strawberry.field(description=VIEWER)
+    token: str = strawberry.field(description="Send it as `Authorization: Bearer TOKEN`. It is shown this once.")
+    expires_at: datetime = strawberry.field(description="When the token ends by itself.")
+
+
+@strawberry.type(description="You are logged in.")
+class LoginPayload:
+    viewer: User = strawberry.field(description=VIEWER)
+    token: str = strawberry.field(description="Send it as `Authorization: Bearer TOKEN`. It is shown this once.")
+    expires_at: datetime = strawberry.field(description="When the token ends by itself.")
+
+
+@strawberry.type(description="The token of this request has ended.")
+class LogoutPayload:
+    logged_out: bool = strawberry.field(description="Always true.")
+
+
+@strawberry.type(description="The password is changed; every other token of yours has ended.")
+class ChangePasswordPayload:
+    viewer: User = strawberry.field(description=VIEWER)
+
+
+@strawberry.type(description="You, changed.")
+class UpdateViewerPayload:
+    viewer: User = strawberry.field(description=VIEWER)
+
+
+@strawberry.type(description="The group is created; you are its admin.")
+class CreateGroupPayload:
+    group: Group = strawberry.field(description=GROUP)
+
+
+@strawberry.type(description="The group, changed.")
+class UpdateGroupPayload:
+    group: Group = strawberry.field(description=GROUP)
+
+
+@strawberry.type(description="The group is deleted.")
+class DeleteGroupPayload:
+    group_id: strawberry.ID = strawberry.field(description="The group that was.")
+
+
+@strawberry.type(description="The user is a member.")
+class AddMemberPayload:
+    membership: Membership = strawberry.field(description=MEMBERSHIP)
+
+
+@strawberry.type(description="The user is neither member nor invited.")
+class RemoveMemberPayload:
+    group_id: strawberry.ID = strawberry.field(description="Which group.")
+    group: Group | None = strawberry.field(description="The group as it is now; null if you removed yourself.")
+
+
+@strawberry.type(description="The member has the role.")
+class ChangeMemberRolePayload:
+    membership: Membership = strawberry.field(description=MEMBERSHIP)
+
+
+@strawberry.type(description="You have left.")
+class LeaveGroupPayload:
+    group_id: strawberry.ID = strawberry.field(description="The group that you left.")
+
+
+@strawberry.type(description="The user is invited.")
+class InviteMemberPayload:
+    membership: Membership = strawberry.field(description=MEMBERSHIP)
+
+
+@strawberry.type(description="The invitation is answered.")
+class AnswerInvitationPayload:
+    membership: Membership = strawberry.field(description=MEMBERSHIP)
+
+
+@strawberry.type(
+    description="The message is in the group's log, for ever. Not a stream position: messages of others may lie below "
+    "it."
+)
+class SendGroupMessagePayload:
+    message: Message = strawberry.field(description="The message.")
+    message_edge: MessageEdge = strawberry.field(
+        description="The message as an edge of `Group.messages`, for clients that keep connections."
+    )
+    replayed: bool = strawberry.field(
+        description="Whether an earlier request with this `clientMessageId` had sent it already."
+    )

@@ -1,0 +1,415 @@
+"""GraphQL over WebSockets: graphql-transport-ws, read strictly in front of Strawberry's handler. Knows no SQL.
+
+Close codes say what a client should do: 4400 and other fatal ones only for what breaks the protocol, 4403 log in again,
+1012 and 1013 try again. A mistake in a document is an `error` message, and the socket lives.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing, suppress
+from datetime import timedelta
+from typing import Any, cast
+
+from graphql import GraphQLError
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Scope
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+from strawberry.asgi import ASGIWebSocketAdapter, GraphQL
+from strawberry.exceptions import ConnectionRejectionError
+from strawberry.http.exceptions import NonJsonMessageReceived, NonTextMessageReceived, WebSocketDisconnected
+from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
+from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler, Operation
+from strawberry.types import ExecutionResult
+from strawberry.types.unset import UNSET, UnsetType
+
+from resolvers import users
+from resolvers.following import Following
+from resolvers.refusals import ErrorCode, Lagging, Refusal
+from resolvers.services import Services
+from resolvers.sessions import SessionWatch, session_expired
+from resolvers.users import Session
+
+from .context import Context
+from .documents import Prepared, Rejected, prepare
+from .endpoint import bearer, graphql_request, is_object, read_json, write_json
+from .errors import is_fault, present, present_all, present_refusal
+from .operations import OperationLine
+from .schema import schema
+
+TOO_BIG, TRY_AGAIN, FORBIDDEN, BAD_MESSAGE = 1009, 1013, 4403, 4400
+SEND_SECONDS = 30.0  # no progress for so long: the peer does not read
+CLOSE_SECONDS = 1.0  # for a close frame to leave; then the transport is closed without it
+LAST_WORDS_SECONDS = 5.0  # for queries and mutations under way when the session ends
+LONGEST_REASON = 120  # a close frame carries 123 bytes
+LONGEST_ID = 128
+FIELDS: Mapping[str, frozenset[str]] = {
+    "connection_init": frozenset({"type", "payload"}),
+    "ping": frozenset({"type", "payload"}),
+    "pong": frozenset({"type", "payload"}),
+    "subscribe": frozenset({"type", "id", "payload"}),
+    "complete": frozenset({"type", "id"}),
+}
+
+
+class TooBig(Exception):
+    """A message beyond the bound."""
+
+
+class BadMessage(Exception):
+    """A message that the protocol does not know; the text is the reason to close with."""
+
+
+def checked(message: object) -> dict[str, Any]:
+    """The message, if graphql-transport-ws knows it. Raises BadMessage."""
+    if not is_object(message):
+        raise BadMessage("A message must be a JSON object")
+    kind = message.get("type")
+    if not isinstance(kind, str) or kind not in FIELDS:
+        raise BadMessage("Unknown message type")
+    if "payload" in message and kind != "subscribe" and not isinstance(message["payload"], dict | None):
+        raise BadMessage(f"The payload of {kind} must be an object")
+    if "id" in FIELDS[kind] and not (isinstance(message.get("id"), str) and 1 <= len(message["id"]) <= LONGEST_ID):
+        raise BadMessage(f"{kind} needs an id of 1 to {LONGEST_ID} characters")
+    if kind == "subscribe" and not _is_request(message.get("payload")):
+        raise BadMessage("subscribe needs a payload with query, and may have variables, operationName and extensions")
+    if message.get("payload", ...) is None:
+        del message["payload"]
+    return message
+
+
+def _is_request(payload: object) -> bool:
+    if not is_object(payload) or not isinstance(payload.get("query"), str):
+        return False
+    name, variables, extensions = payload.get("operationName"), payload.get("variables"), payload.get("extensions")
+    return isinstance(name, str | None) and isinstance(variables, dict | None) and isinstance(extensions, dict | None)
+
+
+class Stalled(WebSocketDisconnected):
+    """The peer has read nothing for too long."""
+
+
+class SocketAdapter(ASGIWebSocketAdapter):
+    """Text frames in and out, bounded."""
+
+    view: "SocketEndpoint"
+
+    async def iter_json(self, *, ignore_parsing_errors: bool = False) -> AsyncGenerator[object]:  # noqa: ARG002
+        """Raises NonTextMessageReceived, NonJsonMessageReceived, TooBig."""
+        with suppress(WebSocketDisconnect):
+            while self.ws.application_state is not WebSocketState.DISCONNECTED:
+                frame = await self.ws.receive()
+                if frame["type"] == "websocket.disconnect":
+                    return
+                text = frame.get("text")
+                if text is None:
+                    raise NonTextMessageReceived
+                if len(text.encode(errors="replace")) > self.view.services.settings.max_frame_bytes:
+                    raise TooBig
+                try:
+                    yield read_json(text)
+                except ValueError as error:
+                    raise NonJsonMessageReceived from error
+
+    async def send_json(self, message: Mapping[str, object]) -> None:
+        try:
+            async with asyncio.timeout(SEND_SECONDS):
+                await self.ws.send_text(write_json(message).decode())
+        except TimeoutError:
+            raise Stalled from None
+        except (WebSocketDisconnect, RuntimeError) as error:
+            raise WebSocketDisconnected from error
+
+    async def close(self, code: int, reason: str) -> None:
+        with suppress(WebSocketDisconnect, RuntimeError, TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self.ws.close(code, reason[:LONGEST_REASON])
+
+
+class SocketContext:
+    """What one socket carries: the connection_init payload (Strawberry puts it here) and the log-in that it named."""
+
+    def __init__(self) -> None:
+        self.connection_params: dict[str, Any] = {}
+        self.token: str | None = None
+        self.session: Session | None = None
+
+
+def _task(operation: Operation[SocketContext, None]) -> asyncio.Task[None] | None:
+    return cast("asyncio.Task[None] | None", operation.task)
+
+
+class SocketHandler(BaseGraphQLTransportWSHandler[SocketContext, None]):
+    """One socket.
+
+    Strawberry's handler keeps the protocol's states; what is read, executed and ended is decided here.
+    """
+
+    view: "SocketEndpoint"
+    websocket: SocketAdapter
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._watch: SessionWatch | None = None
+        self._ending: asyncio.Task[None] | None = None
+        self._subscriptions: set[str] = set()
+        self._life = asyncio.timeout(None)
+
+    async def handle(self) -> None:
+        try:
+            async with self._life:
+                await super().handle()
+        except TooBig:
+            await self.websocket.close(TOO_BIG, "Message too big")
+        except TimeoutError:
+            await self.websocket.close(TRY_AGAIN, "Too slow")
+
+    def _give_up(self) -> None:
+        """End the socket of a peer that does not read, whatever it is doing."""
+        self._life.reschedule(asyncio.get_running_loop().time())
+
+    async def shutdown(self) -> None:
+        if self._watch is not None:
+            self._watch.stop()
+        if self._ending is not None and self._ending is not asyncio.current_task():
+            self._ending.cancel()
+        await super().shutdown()
+
+    async def handle_message(self, message: object) -> None:
+        try:
+            known = checked(message)
+        except BadMessage as bad:
+            await self.handle_invalid_message(str(bad))
+            return
+        if self._ending is None:
+            await super().handle_message(cast("Any", known))
+
+    async def handle_connection_init(self, message: Any) -> None:
+        try:
+            await super().handle_connection_init(message)
+            session = self.context.session
+            if self.connection_acknowledged and session is not None and self._watch is None:
+                self._watch = SessionWatch(self.view.services, session, self._session_ended)
+                await self._watch.begin()
+        except Refusal as refusal:
+            self._session_ended(refusal)
+
+    async def handle_subscribe(self, message: Any) -> None:
+        most = self.view.services.settings.max_operations_per_socket
+        if self.connection_acknowledged and message["id"] not in self.operations and len(self.operations) >= most:
+            refusal = Refusal(
+                ErrorCode.RATE_LIMITED, f"At most {most} operations run at once on one socket.", retryAfter=1
+            )
+            await self.send_message(
+                cast("Any", {"id": message["id"], "type": "error", "payload": [present_refusal(refusal)]})
+            )
+            return
+        await super().handle_subscribe(message)
+
+    def forget_id(self, id: str) -> None:  # Strawberry's name
+        self.operations.pop(id, None)
+
+    # The end of the session
+
+    def _session_ended(self, refusal: Refusal) -> None:
+        if self._ending is None:
+            self._ending = asyncio.create_task(self._end_session(refusal))
+
+    async def _end_session(self, refusal: Refusal) -> None:
+        """Each operation gets its `error`, then the socket closes.
+
+        What is being written now is answered first: it may be this log-out.
+        """
+        with suppress(WebSocketDisconnected):
+            for operation in [each for each in self.operations.values() if each.id in self._subscriptions]:
+                await self._refuse(operation, refusal)
+            tasks = [task for each in self.operations.values() if (task := _task(each))]
+            if tasks:
+                await asyncio.wait(tasks, timeout=LAST_WORDS_SECONDS)
+            for operation in list(self.operations.values()):
+                await self._refuse(operation, refusal)
+        expired = refusal.code is session_expired().code
+        await self.websocket.close(
+            FORBIDDEN if expired else TRY_AGAIN, "Session expired" if expired else "Try again later"
+        )
+
+    async def _refuse(self, operation: Operation[SocketContext, None], refusal: Refusal) -> None:
+        if task := _task(operation):
+            task.cancel()
+        await operation.send_operation_message(
+            {"id": operation.id, "type": "error", "payload": cast("Any", [present_refusal(refusal)])}
+        )
+
+    # Operations
+
+    async def run_operation(self, operation: Operation[SocketContext, None]) -> None:
+        line = OperationLine("websocket")
+        try:
+            await self._run(operation, line)
+        except Stalled:
+            self._give_up()
+        except WebSocketDisconnected:
+            pass
+        except Lagging as lagging:
+            line.failed(lagging.code)
+            self._give_up()
+        except Exception as error:  # noqa: BLE001  # it is logged whole and masked
+            unexpected = GraphQLError("", original_error=error)
+            line.errors([unexpected])
+            with suppress(WebSocketDisconnected):
+                await self._send_errors(operation, [present(unexpected)])
+        finally:
+            self._subscriptions.discard(operation.id)
+            if self.operations.get(operation.id) is operation:
+                del self.operations[operation.id]
+            line.write()
+
+    async def _run(self, operation: Operation[SocketContext, None], line: OperationLine) -> None:
+        try:
+            asked = graphql_request(
+                {"query": operation.query, "operationName": operation.operation_name, "variables": operation.variables}
+            )
+            prepared = prepare(schema.core, asked.query, asked.operation_name)
+        except Refusal as refusal:
+            line.failed(refusal.code)
+            await self._send_errors(operation, [present_refusal(refusal)])
+            return
+        except Rejected as rejected:
+            line.errors(rejected.errors)
+            await self._send_errors(operation, present_all(rejected.errors))
+            return
+        line.started(prepared)
+        if prepared.is_subscription:
+            self._subscriptions.add(operation.id)
+        await self._execute(operation, prepared, line)
+
+    async def _execute(
+        self, operation: Operation[SocketContext, None], prepared: Prepared, line: OperationLine
+    ) -> None:
+        context = Context(self.view.services, self._authenticate, prepared.document)
+        results = await schema.stream(
+            operation.query,
+            variable_values=operation.variables,
+            context_value=context,
+            operation_name=operation.operation_name,
+        )
+        async with aclosing(cast("AsyncGenerator[ExecutionResult]", results)) as executed:
+            async for result in executed:
+                if prepared.is_subscription:
+                    goes_on = await self._send_event(operation, result, context.following, line)
+                else:
+                    goes_on = await self._send_answer(operation, result, line)
+                if not goes_on:
+                    return
+        await operation.send_operation_message({"id": operation.id, "type": "complete"})
+
+    async def _authenticate(self) -> Session | None:
+        """The token is read again for each operation: a later request feels its end even if no event told of it."""
+        token = self.context.token
+        session = await users.authenticate(self.view.services, token) if token else None
+        if token and session is None:
+            refusal = session_expired()
+            self._session_ended(refusal)
+            raise refusal
+        return session
+
+    async def _send_answer(
+        self, operation: Operation[SocketContext, None], result: ExecutionResult, line: OperationLine
+    ) -> bool:
+        """A query's or a mutation's one answer, as over HTTP; what did not begin is an `error`."""
+        errors = result.errors or []
+        line.errors(errors)
+        if result.data is None and not any(error.path for error in errors):
+            await self._send_errors(operation, present_all(errors))
+            return False
+        await self._send_next(operation, result)
+        return True
+
+    async def _send_event(
+        self,
+        operation: Operation[SocketContext, None],
+        result: ExecutionResult,
+        following: Following[Any] | None,
+        line: OperationLine,
+    ) -> bool:
+        """One event, once it is settled. False when the operation has ended. Raises Lagging."""
+        errors = result.errors or []
+        try:
+            if following is not None and following.refusal is not None:
+                raise following.refusal
+            if following is not None and not await following.settle(faulty=any(map(is_fault, errors))):
+                return True
+        except Lagging:
+            raise
+        except Refusal as refusal:
+            line.failed(refusal.code)
+            await self._send_errors(operation, [present_refusal(refusal)])
+            return False
+        if result.data is None:
+            line.errors(errors)
+            await self._send_errors(operation, present_all(errors))
+            return False
+        line.events = (line.events or 0) + 1
+        await self._send_next(operation, result)
+        return True
+
+    async def _send_next(self, operation: Operation[SocketContext, None], result: ExecutionResult) -> None:
+        payload = {"data": result.data} | ({"errors": present_all(result.errors)} if result.errors else {})
+        await operation.send_operation_message({"id": operation.id, "type": "next", "payload": cast("Any", payload)})
+
+    async def _send_errors(self, operation: Operation[SocketContext, None], errors: list[dict[str, Any]]) -> None:
+        await operation.send_operation_message({"id": operation.id, "type": "error", "payload": cast("Any", errors)})
+
+
+class SocketEndpoint(GraphQL[SocketContext, None]):
+    """The sockets of one process at /graphql."""
+
+    graphql_transport_ws_handler_class = SocketHandler
+    websocket_adapter_class = SocketAdapter
+
+    def __init__(self, services: Services, is_origin_allowed: Callable[[str, Scope], bool]) -> None:
+        settings = services.settings
+        super().__init__(
+            schema,
+            graphql_ide=None,
+            subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL,),
+            connection_init_wait_timeout=timedelta(seconds=settings.connection_init_seconds),
+            max_subscriptions_per_connection=None,
+        )
+        self.services = services
+        self._is_origin_allowed = is_origin_allowed
+        self._open = 0
+
+    async def handle_socket(self, websocket: WebSocket) -> None:
+        """One socket from its handshake to its end."""
+        if self._open >= self.services.settings.max_sockets:
+            await websocket.accept(GRAPHQL_TRANSPORT_WS_PROTOCOL)
+            await websocket.close(TRY_AGAIN, "Too many connections")
+            return
+        self._open += 1
+        try:
+            await self.run(websocket)
+        finally:
+            self._open -= 1
+
+    def is_websocket_origin_allowed(self, request: WebSocket, origin: str) -> bool:
+        return self._is_origin_allowed(origin, request.scope)
+
+    async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> SocketContext:  # noqa: ARG002
+        return SocketContext()
+
+    async def get_root_value(self, request: Request | WebSocket) -> None:  # noqa: ARG002
+        return None
+
+    async def on_ws_connect(self, context: SocketContext) -> UnsetType:
+        """Read the token of connection_init. Raises ConnectionRejectionError (4403) for one that is not good."""
+        given = next(
+            (value for key, value in context.connection_params.items() if key.lower() == "authorization"), None
+        )
+        if given is None:
+            return UNSET
+        context.token = bearer(given)
+        context.session = await users.authenticate(self.services, context.token) if context.token else None
+        if context.session is None:
+            raise ConnectionRejectionError
+        return UNSET

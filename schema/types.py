@@ -1,0 +1,363 @@
+"""The objects of the API that live in a group: each shows one record, as far as the viewer may see it. Knows no SQL."""
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+import strawberry
+
+from db import records
+from db.records import GroupEventKind
+from resolvers import cursors, memberships, messages
+from resolvers.messages import EventPage, cursor_of, head_cursor, start_cursor
+from resolvers.pages import requested
+from resolvers.reader import Shown
+
+from . import ids
+from .connections import After, Before, First, Last, PageInfo, page_info
+from .context import Info
+from .enums import MemberRole, MembershipStatus, MessageEventKind
+from .loaders import Loaders
+from .nodes import Node, User, user, user_or_none
+
+NEWEST = requested(None, 1, None, None, newest_by_default=True)
+MESSAGE_EVENT_KINDS = {GroupEventKind.MESSAGE_SENT: MessageEventKind.SENT}
+
+
+@strawberry.type(description="One user's standing in one group.")
+class Membership(Node):
+    record: strawberry.Private[records.Membership]
+
+    @strawberry.field(description="The global id of the membership: it stays the same for this user in this group.")
+    def id(self) -> strawberry.ID:
+        return ids.encode(ids.MEMBERSHIP, self.record.group_id, self.record.user_id)
+
+    @strawberry.field(description="The group; null unless you are an accepted member of it.")
+    async def group(self, info: Info) -> "Group | None":
+        found = await (await info.context.loaders()).group_or_none(self.record.group_id)
+        return Group(record=found) if found else None
+
+    @strawberry.field(description="Whose standing this is.")
+    async def user(self, info: Info) -> User:
+        return await user(info, self.record.user_id)
+
+    @strawberry.field(description="Whether the user is a member (ACCEPTED), invited (PENDING), or declined (REJECTED).")
+    def status(self) -> MembershipStatus:
+        return MembershipStatus[self.record.status.value]
+
+    @strawberry.field(description="What the user may do once they are a member.")
+    def role(self) -> MemberRole:
+        return MemberRole[self.record.role.value]
+
+    @strawberry.field(description="Who added or invited the user; null for the creator of the group.")
+    async def added_by(self, info: Info) -> User | None:
+        return await user_or_none(info, self.record.added_by)
+
+    @strawberry.field(description="When the user was added or invited.")
+    def created_at(self) -> datetime:
+        return self.record.created_at
+
+
+@strawberry.type(description="What an invited user sees of a group before answering.")
+class Invitation:
+    group_id: strawberry.ID = strawberry.field(
+        description="The group, to answer with `answerInvitation`. `group(id:)` is not yours to read yet."
+    )
+    group_name: str = strawberry.field(description="The name of the group.")
+    group_description: str = strawberry.field(description="The description of the group.")
+    created_at: datetime = strawberry.field(description="When you were invited.")
+    inviter: strawberry.Private[UUID | None]
+
+    @strawberry.field(description="Who invited you.")
+    async def invited_by(self, info: Info) -> User | None:
+        return await user_or_none(info, self.inviter)
+
+
+def invitation(membership: records.Membership, group: records.Group) -> Invitation:
+    return Invitation(
+        group_id=ids.encode(ids.GROUP, group.id),
+        group_name=group.name,
+        group_description=group.description,
+        created_at=membership.created_at,
+        inviter=membership.added_by,
+    )
+
+
+@strawberry.type(description="The place where members talk. Only its accepted members can read anything of it.")
+class Group(Node):
+    record: strawberry.Private[records.Group]
+
+    @strawberry.field(description="The global id of the group.")
+    def id(self) -> strawberry.ID:
+        return ids.encode(ids.GROUP, self.record.id)
+
+    @strawberry.field(description="The name: 1 to 100 characters.")
+    def name(self) -> str:
+        return self.record.name
+
+    @strawberry.field(description="What the group is about: up to 2,000 characters, possibly empty.")
+    def description(self) -> str:
+        return self.record.description
+
+    @strawberry.field(description="Who created the group. They may have left since.")
+    async def created_by(self, info: Info) -> User:
+        return await user(info, self.record.created_by)
+
+    @strawberry.field(description="When the group was created.")
+    def created_at(self) -> datetime:
+        return self.record.created_at
+
+    @strawberry.field(description="When its name or description changed last.")
+    def updated_at(self) -> datetime:
+        return self.record.updated_at
+
+    @strawberry.field(description="How many accepted members there are.")
+    def member_count(self) -> int:
+        return self.record.member_count
+
+    @strawberry.field(description="Your own membership.")
+    async def viewer_membership(self, info: Info) -> Membership | None:
+        loaders = await info.context.loaders()
+        found = await loaders.membership.load((self.record.id, loaders.viewer.id))
+        return Membership(record=found) if found else None
+
+    @strawberry.field(description="The accepted members, in the order in which they joined; by default the first 50.")
+    async def members(
+        self, info: Info, first: First = None, after: After = None, last: Last = None, before: Before = None
+    ) -> "MembershipConnection":
+        return await member_page(info, self.record.id, first, after, last, before)
+
+    @strawberry.field(
+        description="The messages, oldest first; by default the newest 50. `last: 50, before: startCursor` is the page "
+        "before."
+    )
+    async def messages(
+        self, info: Info, first: First = None, after: After = None, last: Last = None, before: Before = None
+    ) -> "MessageConnection":
+        return await message_page(info, self.record.id, first, after, last, before)
+
+    @strawberry.field(description="The newest message, for a list of groups; null in a group without messages.")
+    async def last_message(self, info: Info) -> "Message | None":
+        page = await (await info.context.loaders()).messages.load((self.record.id, NEWEST))
+        return Message(record=page.rows[-1]) if page.rows else None
+
+    @strawberry.field(
+        description="The stream position that everything under this group is at least as new as. "
+        "Subscribe to `groupMessages` with `after: headCursor`, and nothing between this query and the subscription is "
+        "missed."
+    )
+    def head_cursor(self) -> str:
+        return head_cursor(self.record)
+
+    @strawberry.field(description="The stream position before the first event: replay the whole log from here.")
+    def start_cursor(self) -> str:
+        return start_cursor(self.record.id)
+
+    @strawberry.field(
+        description="The events after a stream position, for clients without a socket: the same events with the same "
+        "cursors as `groupMessages`. "
+        "Poll with the `cursor` of the page before."
+    )
+    async def message_events(
+        self,
+        info: Info,
+        after: Annotated[
+            str,
+            strawberry.argument(
+                description="A stream position: `headCursor`, `startCursor`, or the cursor of an event or a page."
+            ),
+        ],
+        first: Annotated[
+            int | None, strawberry.argument(description="At most so many events: 1 to 100, by default 50.")
+        ] = None,
+    ) -> "GroupMessageEventPage":
+        loaders = await info.context.loaders()
+        page = await messages.events_after(loaders.services, loaders.door, self.record.id, after=after, first=first)
+        return message_event_page(loaders, page)
+
+
+async def group(info: Info, group_id: UUID) -> Group:
+    """The group behind the door of this operation. Raises what the door refuses with."""
+    return Group(record=await (await info.context.loaders()).group.load(group_id))
+
+
+@strawberry.type(description="What a member sent.")
+class Message(Node):
+    record: strawberry.Private[records.Message]
+
+    @strawberry.field(description="The global id of the message.")
+    def id(self) -> strawberry.ID:
+        return ids.encode(ids.MESSAGE, self.record.id)
+
+    @strawberry.field(description="The group that it was sent to.")
+    async def group(self, info: Info) -> Group:
+        return await group(info, self.record.group_id)
+
+    @strawberry.field(description="Who sent it.")
+    async def sender(self, info: Info) -> User:
+        return await user(info, self.record.sender_id)
+
+    @strawberry.field(description="What was sent, byte for byte: 1 to 4,000 characters.")
+    def content(self) -> str:
+        return self.record.content
+
+    @strawberry.field(
+        description="Its place in the group's log: sort by this, never by time. It rises with gaps, because other "
+        "events take numbers too."
+    )
+    def seq(self) -> int:
+        return self.record.seq
+
+    @strawberry.field(
+        description="The seq of the last event that changed it: of two copies keep the one with the higher version."
+    )
+    def version(self) -> int:
+        return self.record.version
+
+    @strawberry.field(
+        description="The id that its sender gave it, visible to all members. Replace your own optimistic copy that has "
+        "this id, and no other."
+    )
+    def client_message_id(self) -> str | None:
+        return self.record.client_message_id
+
+    @strawberry.field(description="When it was accepted.")
+    def created_at(self) -> datetime:
+        return self.record.created_at
+
+    @strawberry.field(description="When it changed last.")
+    def updated_at(self) -> datetime:
+        return self.record.updated_at
+
+
+@strawberry.type(description="A message in a list.")
+class MessageEdge:
+    cursor: str = strawberry.field(description="The message's place in this list. Not a stream position.")
+    node: Message = strawberry.field(description="The message.")
+
+
+@strawberry.type(description="A page of messages, oldest first.")
+class MessageConnection:
+    edges: list[MessageEdge] = strawberry.field(description="The messages with their cursors.")
+    nodes: list[Message] = strawberry.field(description="The messages alone.")
+    page_info: PageInfo = strawberry.field(description="Where this page lies.")
+
+
+@strawberry.type(description="A member in a list.")
+class MembershipEdge:
+    cursor: str = strawberry.field(description="The member's place in this list.")
+    node: Membership = strawberry.field(description="The membership.")
+
+
+@strawberry.type(description="A page of members, in the order in which they joined.")
+class MembershipConnection:
+    edges: list[MembershipEdge] = strawberry.field(description="The memberships with their cursors.")
+    nodes: list[Membership] = strawberry.field(description="The memberships alone.")
+    page_info: PageInfo = strawberry.field(description="Where this page lies.")
+
+
+@strawberry.type(description="A group in a list.")
+class GroupEdge:
+    cursor: str = strawberry.field(
+        description="The group's place in this list, as it was when its first page was read."
+    )
+    node: Group = strawberry.field(description="The group.")
+
+
+@strawberry.type(description="A page of groups, most recently active first.")
+class GroupConnection:
+    edges: list[GroupEdge] = strawberry.field(description="The groups with their cursors.")
+    nodes: list[Group] = strawberry.field(description="The groups alone.")
+    page_info: PageInfo = strawberry.field(description="Where this page lies.")
+
+
+def message_edge(message: Message) -> MessageEdge:
+    return MessageEdge(cursor=cursors.of_message(message.record.seq), node=message)
+
+
+async def message_page(
+    info: Info, group_id: UUID, first: int | None, after: str | None, last: int | None, before: str | None
+) -> MessageConnection:
+    keys = cursors.message_key("after", after), cursors.message_key("before", before)
+    request = requested(first, last, *keys, newest_by_default=True)
+    page = await (await info.context.loaders()).messages.load((group_id, request))
+    edges = [message_edge(Message(record=message)) for message in page.rows]
+    return MessageConnection(
+        edges=edges, nodes=[edge.node for edge in edges], page_info=page_info(page, [edge.cursor for edge in edges])
+    )
+
+
+async def member_page(
+    info: Info, group_id: UUID, first: int | None, after: str | None, last: int | None, before: str | None
+) -> MembershipConnection:
+    keys = cursors.member_key("after", after), cursors.member_key("before", before)
+    request = requested(first, last, *keys, newest_by_default=False)
+    loaders = await info.context.loaders()
+    page = await memberships.page(loaders.services, loaders.door, group_id, request)
+    edges = [
+        MembershipEdge(cursor=cursors.of_member(member.joined_seq or 0), node=Membership(record=member))
+        for member in page.rows
+    ]
+    return MembershipConnection(
+        edges=edges, nodes=[edge.node for edge in edges], page_info=page_info(page, [edge.cursor for edge in edges])
+    )
+
+
+@strawberry.type(description="Something that happened to a message, at its place in the group's log.")
+class GroupMessageEvent:
+    fact: strawberry.Private[Shown]
+
+    @strawberry.field(
+        description="The stream position of this event: hand it back as `after` to go on from here, on any node, at "
+        "any time."
+    )
+    def cursor(self) -> str:
+        return cursor_of(self.fact)
+
+    @strawberry.field(description="The event's own place in the log.")
+    def seq(self) -> int:
+        return self.fact.event.seq
+
+    @strawberry.field(description="What happened. More kinds will come: keep a default branch.")
+    def kind(self) -> MessageEventKind:
+        return MESSAGE_EVENT_KINDS[self.fact.event.kind]
+
+    @strawberry.field(description="When it happened.")
+    def occurred_at(self) -> datetime:
+        return self.fact.event.occurred_at
+
+    @strawberry.field(description="Who did it.")
+    async def actor(self, info: Info) -> User | None:
+        return await user_or_none(info, self.fact.event.actor_id)
+
+    @strawberry.field(
+        description="The message, read when the event is shown: never older than this event, possibly newer."
+    )
+    def message(self) -> Message:
+        assert self.fact.message is not None
+        return Message(record=self.fact.message)
+
+
+@strawberry.type(description="A page of events after a stream position.")
+class GroupMessageEventPage:
+    events: list[GroupMessageEvent] = strawberry.field(description="The events, in the order of the log.")
+    cursor: str = strawberry.field(description="The stream position after this page: poll with it the next time.")
+    has_more: bool = strawberry.field(description="Whether there are more events already.")
+
+
+def message_event(loaders: Loaders, fact: Shown) -> GroupMessageEvent:
+    remember(loaders, fact)
+    return GroupMessageEvent(fact=fact)
+
+
+def remember(loaders: Loaders, fact: Shown) -> None:
+    """What was read together with the event needs no second read."""
+    for user_id, person in fact.people.items():
+        loaders.user.prime(user_id, person)
+    loaders.group.prime(fact.group.id, fact.group)
+
+
+def message_event_page(loaders: Loaders, page: EventPage) -> GroupMessageEventPage:
+    return GroupMessageEventPage(
+        events=[message_event(loaders, fact) for fact in page.events], cursor=page.cursor, has_more=page.has_more
+    )
