@@ -13,12 +13,12 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from db.engine import Appended, Database, Unavailable
-from db.lock import ServerLock
-from db.migrate import ensure, is_current
-from delivery.bus import Bus
+from db.lock import LockError, ServerLock
+from db.migrate import SchemaError, ensure, is_current
+from delivery.bus import Bus, BusUnavailable
 from delivery.events import Hint, Log
 from delivery.stream import Streams
-from logs import RequestIds, configure_logs
+from logs import PlainRefusals, RequestIds, StartRefused, configure_logs
 from resolvers.passwords import Hasher
 from resolvers.reader import LogReader
 from resolvers.services import Services
@@ -109,8 +109,11 @@ def create(settings: Settings) -> Starlette:
     @asynccontextmanager
     async def lifespan(application: Starlette) -> AsyncGenerator[None]:
         application.state.process = process
-        async with process.running():
-            yield
+        try:
+            async with process.running():
+                yield
+        except (BusUnavailable, LockError, SchemaError) as refused:
+            raise StartRefused(str(refused)) from refused
 
     routes = [
         Route("/graphql", process.graphql, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
@@ -120,9 +123,8 @@ def create(settings: Settings) -> Starlette:
         Route("/", home),
         *(graphiql.routes if settings.graphiql == "on" else []),
     ]
-    return Starlette(
-        routes=routes, middleware=[Middleware(RequestIds), Middleware(Cors, origins=process.origins)], lifespan=lifespan
-    )
+    middleware = [Middleware(PlainRefusals), Middleware(RequestIds), Middleware(Cors, origins=process.origins)]
+    return Starlette(routes=routes, middleware=middleware, lifespan=lifespan)
 
 
 if __name__ == "__main__":

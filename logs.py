@@ -62,6 +62,26 @@ def configure_logs(settings: Settings) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
+class StartRefused(Exception):
+    """What keeps a process from serving, in one sentence."""
+
+
+class PlainRefusals:
+    """Tells the server why a start was refused, without the traceback: the sentence says what to do."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_plainly(message: Message) -> None:
+            if message["type"] == "lifespan.startup.failed":
+                _, refused, sentence = message["message"].rpartition(f"{StartRefused.__name__}: ")
+                message = {**message, "message": sentence.strip() if refused else message["message"]}
+            await send(message)
+
+        await self._app(scope, receive, send_plainly if scope["type"] == "lifespan" else send)
+
+
 class RequestIds:
     """Gives each request and each socket an id: in every log line of it, and in the answer as X-Request-Id."""
 

@@ -36,6 +36,9 @@ class Settings(BaseSettings):
     )
 
     token_days: Positive = Field(default=30, description="Days until a token expires.")
+    max_tokens_per_user: Positive = Field(
+        default=100, description="Log-ins of one user; a further one ends the oldest."
+    )
     argon2_time_cost: Positive = Field(default=2, description="Argon2id passes over the memory.")
     argon2_memory_kib: Annotated[int, Field(ge=8)] = Field(
         default=19_456, description="Argon2id memory in KiB (OWASP: 19 MiB)."

@@ -1,13 +1,14 @@
 """Who is what in which group. Knows nothing of the other rooms."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import and_, delete, func, insert, select, tuple_, update
+from sqlalchemy import Select, and_, delete, func, insert, select, tuple_, update
 
 from . import rows, tables
 from .engine import Transaction
+from .pages import Keys, page, read
 from .records import Group, Membership, MembershipStatus, Standing
 
 GROUPS = tables.groups.c
@@ -82,21 +83,14 @@ async def count_with_role(transaction: Transaction, group_id: UUID, role: str) -
     return (await transaction.execute(statement)).scalar_one()
 
 
-async def page(
-    transaction: Transaction, group_id: UUID, *, after: int | None, before: int | None, limit: int, newest: bool
-) -> list[Membership]:
-    """Members with `joined_seq` strictly between the two keys, oldest first; with `newest` the last `limit` of them,
-    else the first.
-    """
-    joined = MEMBERSHIPS.joined_seq
-    statement = select(*rows.MEMBERSHIP.columns).where(MEMBERSHIPS.group_id == group_id, MEMBERSHIPS.status == ACCEPTED)
-    if after is not None:
-        statement = statement.where(joined > after)
-    if before is not None:
-        statement = statement.where(joined < before)
-    found = await transaction.execute(statement.order_by(joined.desc() if newest else joined).limit(limit))
-    members = [rows.membership(row) for row in found]
-    return members[::-1] if newest else members
+async def pages(transaction: Transaction, group_ids: Sequence[UUID], keys: Keys) -> Mapping[UUID, list[Membership]]:
+    """For each group its members between the keys (`joined_seq`), in the order in which they joined."""
+
+    def of_group(group_id: UUID) -> Select[Any]:
+        members = and_(MEMBERSHIPS.group_id == group_id, MEMBERSHIPS.status == ACCEPTED)
+        return page(select(*rows.MEMBERSHIP.columns).where(members), MEMBERSHIPS.joined_seq, keys)
+
+    return await read(transaction, group_ids, of_group, rows.membership, lambda member: member.joined_seq or 0)
 
 
 async def put(transaction: Transaction, memberships: Sequence[Membership]) -> None:

@@ -1,12 +1,14 @@
 """Messages, and the ids that their senders gave them. Knows nothing of the other rooms."""
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, insert, select, union_all
+from sqlalchemy import Select, insert, select
 
 from . import rows, tables
 from .engine import Transaction
+from .pages import Keys, page, read
 from .records import Message, SentId
 
 MESSAGES = tables.messages.c
@@ -18,36 +20,13 @@ async def get_many(transaction: Transaction, ids: Collection[UUID]) -> dict[UUID
     return {message.id: message for message in map(rows.message, found)}
 
 
-async def pages(
-    transaction: Transaction,
-    group_ids: Sequence[UUID],
-    *,
-    after: int | None,
-    before: int | None,
-    limit: int,
-    newest: bool,
-) -> Mapping[UUID, list[Message]]:
-    """For each group the messages with `seq` strictly between the two keys, oldest first; the last `limit` with
-    `newest`, else the first.
+async def pages(transaction: Transaction, group_ids: Sequence[UUID], keys: Keys) -> Mapping[UUID, list[Message]]:
+    """For each group its messages between the keys (`seq`), oldest first."""
 
-    One statement for all groups (at most 100 of them: a page): each part stops at its limit in the index, whatever lies
-    behind it.
-    """
-    parts = [_page(group_id, after, before, limit, newest).subquery() for group_id in group_ids]
-    found: dict[UUID, list[Message]] = {group_id: [] for group_id in group_ids}
-    for row in await transaction.execute(union_all(*(select(part) for part in parts))):
-        message = rows.message(row)
-        found[message.group_id].append(message)
-    return {group_id: sorted(page, key=lambda message: message.seq) for group_id, page in found.items()}
+    def of_group(group_id: UUID) -> Select[Any]:
+        return page(select(*rows.MESSAGE.columns).where(MESSAGES.group_id == group_id), MESSAGES.seq, keys)
 
-
-def _page(group_id: UUID, after: int | None, before: int | None, limit: int, newest: bool) -> Select[tuple[Message]]:
-    statement = select(*rows.MESSAGE.columns).where(MESSAGES.group_id == group_id)
-    if after is not None:
-        statement = statement.where(MESSAGES.seq > after)
-    if before is not None:
-        statement = statement.where(MESSAGES.seq < before)
-    return statement.order_by(MESSAGES.seq.desc() if newest else MESSAGES.seq).limit(limit)
+    return await read(transaction, group_ids, of_group, rows.message, lambda message: message.seq)
 
 
 async def add(transaction: Transaction, message: Message) -> None:

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import delete, insert, or_, select, update
 
 from . import rows, tables
 from .engine import Transaction
@@ -59,13 +59,25 @@ async def by_digest(transaction: Transaction, digest: bytes) -> tuple[Token, Use
     return (rows.token(found[: rows.TOKEN.width]), rows.user(found[rows.TOKEN.width :])) if found else None
 
 
+async def drop_dead_tokens(transaction: Transaction, user_id: UUID) -> None:
+    """Forget the tokens of a user that have ended or expired: nothing asks for them again."""
+    dead = or_(TOKENS.ended_at.is_not(None), TOKENS.expires_at <= transaction.now)
+    await transaction.execute(delete(tables.tokens).where(TOKENS.user_id == user_id, dead))
+
+
+async def tokens_beyond(transaction: Transaction, user_id: UUID, kept: int) -> list[UUID]:
+    """The tokens of a user beyond the `kept` newest."""
+    newest_first = select(TOKENS.id).where(TOKENS.user_id == user_id).order_by(TOKENS.created_at.desc(), TOKENS.id)
+    return list((await transaction.execute(newest_first.offset(kept))).scalars())
+
+
 async def end_tokens(
-    transaction: Transaction, user_id: UUID, *, only: UUID | None = None, but: UUID | None = None
+    transaction: Transaction, user_id: UUID, *, only: Collection[UUID] | None = None, but: UUID | None = None
 ) -> list[UUID]:
-    """End the tokens of a user that are still good (only one of them, or all but one) and say which."""
+    """End the tokens of a user that are still good (only some of them, or all but one) and say which."""
     statement = update(tables.tokens).where(TOKENS.user_id == user_id, TOKENS.ended_at.is_(None))
     if only is not None:
-        statement = statement.where(TOKENS.id == only)
+        statement = statement.where(TOKENS.id.in_(only))
     if but is not None:
         statement = statement.where(TOKENS.id != but)
     ended = await transaction.execute(statement.values(ended_at=transaction.now).returning(TOKENS.id))

@@ -169,7 +169,7 @@ async def page(
     as_of = after.as_of if after else None
     async with services.read() as transaction:
         key = (after.active_at, after.group_id) if after else None
-        found = await groups.page_of(transaction, viewer.id, as_of=as_of, after=key, limit=request.probe)
+        found = await groups.page_of(transaction, viewer.id, as_of=as_of, after=key, limit=request.limit + 1)
     rows = found[: request.limit]
     moment = as_of or (rows[0][1] if rows else None)
     cursors = [ActivityKey(moment or active_at, active_at, group.id).encode() for group, active_at in rows]

@@ -1,6 +1,6 @@
 """Members: adding, inviting, answering, removing, leaving, and roles. Knows nothing of SQL or GraphQL."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from uuid import UUID
 
@@ -12,7 +12,7 @@ from settings import Settings
 
 from .access import Door, Operation, Viewer, forbidden, locked
 from .groups import check_room_for_group, end_invitations, join, lock_people, tell_added
-from .pages import Page, PageRequest, cut
+from .pages import Page, PageRequest, behind_door
 from .refusals import Refusal, conflict, not_found
 from .services import Services
 
@@ -228,21 +228,12 @@ async def change_role(
     return await services.write(work)
 
 
-async def page(services: Services, door: Door, group_id: UUID, request: PageRequest) -> Page[Membership]:
-    """Members, oldest first. Raises what the door refuses with."""
+async def pages(
+    services: Services, door: Door, group_ids: Sequence[UUID], request: PageRequest
+) -> Mapping[UUID, Page[Membership] | Refusal]:
+    """The same page of several groups' members, in the order in which they joined."""
     async with services.read() as transaction:
-        opened = (await door.open(transaction, [group_id]))[group_id]
-        if isinstance(opened, Refusal):
-            raise opened
-        found = await memberships.page(
-            transaction,
-            group_id,
-            after=request.after,
-            before=request.before,
-            limit=request.probe,
-            newest=request.newest,
-        )
-    return cut(request, found)
+        return await behind_door(transaction, door, group_ids, request, memberships.pages)
 
 
 async def get_many(services: Services, keys: Collection[tuple[UUID, UUID]]) -> Mapping[tuple[UUID, UUID], Membership]:

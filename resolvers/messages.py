@@ -20,7 +20,7 @@ from . import text
 from .access import Door, EventDoor, Operation, Viewer, judge, locked, readable
 from .cursors import Position, invalid_position, position
 from .following import Following, end_for_reason, end_of, end_of_seat, end_shown, membership_ended, steadily
-from .pages import Page, PageRequest, cut, requested
+from .pages import Page, PageRequest, behind_door, requested
 from .reader import Shown, group_log, shown
 from .refusals import ErrorCode, Refusal, conflict, not_found
 from .services import Services
@@ -85,22 +85,9 @@ async def _append(
 async def pages(
     services: Services, door: Door, group_ids: Sequence[UUID], request: PageRequest
 ) -> Mapping[UUID, Page[Message] | Refusal]:
-    """The same page of several groups, oldest first, or for a group the refusal of the door."""
+    """The same page of several groups' messages, oldest first."""
     async with services.read() as transaction:
-        opened = await door.open(transaction, group_ids)
-        readable_ids = [group_id for group_id in group_ids if not isinstance(opened[group_id], Refusal)]
-        found = await messages.pages(
-            transaction,
-            readable_ids,
-            after=request.after,
-            before=request.before,
-            limit=request.probe,
-            newest=request.newest,
-        )
-    return {
-        group_id: refused if isinstance(refused := opened[group_id], Refusal) else cut(request, found[group_id])
-        for group_id in group_ids
-    }
+        return await behind_door(transaction, door, group_ids, request, messages.pages)
 
 
 async def visible(services: Services, viewer: Viewer, message_id: UUID) -> Message | None:

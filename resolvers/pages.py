@@ -1,10 +1,15 @@
 """What a client may ask of a page, and what a page says of itself. Knows nothing of SQL or GraphQL."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
+from uuid import UUID
 
-from .refusals import bad_input
+from db.engine import Transaction
+from db.pages import Keys
+
+from .access import Door
+from .refusals import Refusal, bad_input
 
 T = TypeVar("T")
 
@@ -22,9 +27,9 @@ class PageRequest:
     newest: bool
 
     @property
-    def probe(self) -> int:
+    def probe(self) -> Keys:
         """One row more than asked for says whether there is another page."""
-        return self.limit + 1
+        return Keys(self.after, self.before, self.limit + 1, self.newest)
 
 
 def requested(
@@ -50,7 +55,7 @@ class Page(Generic[T]):
 
 
 def cut(request: PageRequest, probed: Sequence[T]) -> Page[T]:
-    """The page from up to `request.probe` rows.
+    """The page from the rows of `request.probe`.
 
     On the side that the request came from, a given key says that rows lie there.
     """
@@ -58,3 +63,18 @@ def cut(request: PageRequest, probed: Sequence[T]) -> Page[T]:
     if request.newest:
         return Page(probed[-request.limit :], more, request.before is not None)
     return Page(probed[: request.limit], request.after is not None, more)
+
+
+Read = Callable[[Transaction, Sequence[UUID], Keys], Awaitable[Mapping[UUID, list[T]]]]
+
+
+async def behind_door(
+    transaction: Transaction, door: Door, group_ids: Sequence[UUID], request: PageRequest, read: Read[T]
+) -> Mapping[UUID, Page[T] | Refusal]:
+    """The same page of several groups, or for a group the refusal of the door: a constant number of statements."""
+    opened = await door.open(transaction, group_ids)
+    readable = [group_id for group_id in group_ids if not isinstance(opened[group_id], Refusal)]
+    found = await read(transaction, readable, request.probe)
+    pages = {group_id: cut(request, found[group_id]) for group_id in readable}
+    refused = {group_id: each for group_id, each in opened.items() if isinstance(each, Refusal)}
+    return pages | refused

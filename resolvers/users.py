@@ -107,12 +107,19 @@ async def login(services: Services, *, username: str, password: str) -> LoggedIn
 
 
 async def issue_token(services: Services, user: User, days: int) -> LoggedIn:
-    """A token for a user whose right to it was proven. Raises NOT_FOUND if the user was disabled meanwhile."""
+    """A token for a user whose right to it was proven; beyond the bound the oldest ends.
+
+    Raises NOT_FOUND if the user was disabled meanwhile.
+    """
 
     async def work(transaction: Transaction) -> LoggedIn:
         logs = await events.lock_users(transaction, [user.id])
         if user.id not in logs.heads:
             raise not_found("user")
+        await users.drop_dead_tokens(transaction, user.id)
+        if oldest := await users.tokens_beyond(transaction, user.id, services.settings.max_tokens_per_user - 1):
+            _log_ended(logs, user.id, await users.end_tokens(transaction, user.id, only=oldest))
+            await logs.write()
         return await _log_in(transaction, user, days)
 
     return await services.write(work)
@@ -132,7 +139,7 @@ async def logout(services: Services, viewer: Viewer) -> None:
 
     async def work(transaction: Transaction) -> None:
         logs = await events.lock_users(transaction, [viewer.id])
-        _log_ended(logs, viewer.id, await users.end_tokens(transaction, viewer.id, only=viewer.token_id))
+        _log_ended(logs, viewer.id, await users.end_tokens(transaction, viewer.id, only=[viewer.token_id]))
         await logs.write()
 
     await services.write(work)

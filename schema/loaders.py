@@ -1,6 +1,7 @@
 """How nested fields are read: batched, behind a door, remembered for one operation or one event. Knows no SQL."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
 from uuid import UUID
 
 from strawberry.dataloader import DataLoader
@@ -12,7 +13,9 @@ from resolvers.pages import Page, PageRequest
 from resolvers.refusals import Refusal, not_found
 from resolvers.services import Services
 
-MessagesKey = tuple[UUID, PageRequest]
+T = TypeVar("T")
+PageKey = tuple[UUID, PageRequest]
+ReadPages = Callable[[Services, Door, Sequence[UUID], PageRequest], Awaitable[Mapping[UUID, Page[T] | Refusal]]]
 MembershipKey = tuple[UUID, UUID]
 
 
@@ -26,7 +29,8 @@ class Loaders:
         self.user: DataLoader[UUID, User] = DataLoader(self._users)
         self.group: DataLoader[UUID, Group] = DataLoader(self._groups)
         self.membership: DataLoader[MembershipKey, Membership | None] = DataLoader(self._memberships)
-        self.messages: DataLoader[MessagesKey, Page[Message]] = DataLoader(self._messages)
+        self.messages: DataLoader[PageKey, Page[Message]] = DataLoader(self._messages)
+        self.members: DataLoader[PageKey, Page[Membership]] = DataLoader(self._members)
 
     async def group_or_none(self, group_id: UUID) -> Group | None:
         """The group, None where the door refuses."""
@@ -47,10 +51,17 @@ class Loaders:
         found = await memberships.get_many(self.services, keys)
         return [found.get(key) for key in keys]
 
-    async def _messages(self, keys: list[MessagesKey]) -> Sequence[Page[Message] | Refusal]:
-        found: dict[MessagesKey, Page[Message] | Refusal] = {}
+    async def _messages(self, keys: list[PageKey]) -> Sequence[Page[Message] | Refusal]:
+        return await self._pages(keys, messages.pages)
+
+    async def _members(self, keys: list[PageKey]) -> Sequence[Page[Membership] | Refusal]:
+        return await self._pages(keys, memberships.pages)
+
+    async def _pages(self, keys: list[PageKey], read: ReadPages[T]) -> Sequence[Page[T] | Refusal]:
+        """One read for each different request, whatever the number of groups."""
+        found: dict[PageKey, Page[T] | Refusal] = {}
         for request in dict.fromkeys(request for _, request in keys):
-            ids = list(dict.fromkeys(group_id for group_id, wanted in keys if wanted == request))
-            pages = await messages.pages(self.services, self.door, ids, request)
+            ids = [group_id for group_id, wanted in keys if wanted == request]
+            pages = await read(self.services, self.door, ids, request)
             found |= {(group_id, request): page for group_id, page in pages.items()}
         return [found[key] for key in keys]

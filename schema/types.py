@@ -8,7 +8,7 @@ import strawberry
 
 from db import records
 from db.records import GroupEventKind
-from resolvers import cursors, memberships, messages
+from resolvers import cursors, messages
 from resolvers.messages import EventPage, cursor_of, head_cursor, start_cursor
 from resolvers.pages import requested
 from resolvers.reader import Shown
@@ -292,8 +292,7 @@ async def member_page(
 ) -> MembershipConnection:
     keys = cursors.member_key("after", after), cursors.member_key("before", before)
     request = requested(first, last, *keys, newest_by_default=False)
-    loaders = await info.context.loaders()
-    page = await memberships.page(loaders.services, loaders.door, group_id, request)
+    page = await (await info.context.loaders()).members.load((group_id, request))
     edges = [
         MembershipEdge(cursor=cursors.of_member(member.joined_seq or 0), node=Membership(record=member))
         for member in page.rows
