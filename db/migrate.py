@@ -20,6 +20,7 @@ from sqlalchemy.pool import NullPool
 
 from db.lock import FileLock, Held, LockError, sqlite_file, waiting
 from db.tables import metadata
+from db.transactions import Transaction
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -71,13 +72,13 @@ async def ensure(database_url: str, *, upgrade: bool) -> None:
             await _upgrade(database_url)
 
 
-async def is_current(connection: AsyncConnection) -> bool:
+async def is_current(transaction: Transaction) -> bool:
     """Whether the schema is this code's or a later one: old nodes go on serving while they are replaced one by one.
 
     One short read; an error of the connection itself is raised.
     """
     try:
-        version = await connection.scalar(VERSION)
+        version = (await transaction.execute(VERSION)).scalar()
     except DBAPIError as error:
         if VERSION_TABLE in str(error.orig):
             return False
