@@ -87,7 +87,7 @@ class Process:
         states = {"database": False, "schema": False, "broker": self.bus.well}
         try:
             async with self.database.read() as transaction:
-                states |= {"database": True, "schema": await is_current(transaction.connection)}
+                states |= {"database": True, "schema": await is_current(transaction)}
         except (Unavailable, SQLAlchemyError) as error:
             log.warning("not_ready", error=type(error).__name__)
         return JSONResponse(states, 200 if all(states.values()) else 503)
@@ -131,5 +131,5 @@ if __name__ == "__main__":
     from commands import main
 
     main()
-else:
+elif __name__ != "__mp_main__":  # what a worker process runs first; uvicorn then imports app by its name
     app = create(Settings())

@@ -1,5 +1,6 @@
 """How this process logs: one line of JSON an event, with the id of its request. Knows nothing of the rooms."""
 
+import json
 import logging
 import sys
 import uuid
@@ -13,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from settings import Settings
 
 QUIET = ("alembic", "httpx2", "strawberry", "sqlalchemy", "aiosqlite", "asyncio")
+INVALID_FRAME = "Invalid UTF-8 sequence received from client"
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
@@ -26,7 +28,16 @@ class _Stderr:
 
 
 def _json(value: Any, **_: Any) -> str:
-    return orjson.dumps(value, default=str).decode()
+    """What orjson refuses (halves of surrogate pairs that a client sent) is escaped."""
+    try:
+        return orjson.dumps(value, default=str).decode()
+    except TypeError:
+        return json.dumps(value, default=str)
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """What any client can cause with a bad frame is no error of the server's."""
+    return INVALID_FRAME not in str(record.msg)
 
 
 def configure_logs(settings: Settings) -> None:
@@ -58,6 +69,7 @@ def configure_logs(settings: Settings) -> None:
     ]
     root.addHandler(handler)
     root.setLevel(max(level, logging.INFO))
+    logging.getLogger("uvicorn.error").addFilter(_is_ours)
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
 

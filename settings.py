@@ -1,5 +1,6 @@
 """Every setting of a Parley process, read from the environment once. Knows nothing of the rooms."""
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
@@ -7,6 +8,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 Positive = Annotated[int, Field(gt=0)]
 
+ORIGIN = re.compile(r"https?://[^/?#\s]+/?", re.IGNORECASE)
 POSTGRES_PREFIXES = ("postgresql+asyncpg://", "postgresql://", "postgres://")
 
 
@@ -68,7 +70,7 @@ class Settings(BaseSettings):
     head_check_seconds: Annotated[float, Field(gt=0)] = Field(
         default=5.0, description="How often the heads of followed logs are checked."
     )
-    database_pool_size: Positive = Field(default=10, description="Connections to PostgreSQL; readers of a SQLite file.")
+    database_pool_size: Positive = Field(default=10, description="Connections of one process to PostgreSQL.")
     database_wait_seconds: Annotated[float, Field(gt=0)] = Field(
         default=5.0, description="How long a request waits for a connection or a lock before SERVICE_UNAVAILABLE."
     )
@@ -78,6 +80,13 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _origins(cls, origins: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if all(origin == "*" or ORIGIN.fullmatch(origin) for origin in origins or ()):
+            return origins
+        raise ValueError("must be origins like https://chat.example.com, separated by commas, or *")
 
     @field_validator("database_url")
     @classmethod

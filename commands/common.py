@@ -6,7 +6,6 @@ from typing import NoReturn
 
 import typer
 from pydantic import ValidationError
-from pydantic_settings import SettingsError
 
 from db.engine import Database, Unavailable
 from db.lock import LockError
@@ -47,8 +46,6 @@ def settings() -> Settings:
     except ValidationError as error:
         wrong = [f"{str(each['loc'][0]).upper()} {_lowered(each['msg'])}" for each in error.errors()]
         refuse("; ".join(wrong) + ".")
-    except SettingsError as error:
-        refuse(f"{error}.")
     configure_logs(given)  # to stderr: stdout is for what a command prints
     return given
 

@@ -27,9 +27,10 @@ GroupId = Annotated[
 
 
 def export_log(group_id: GroupId) -> None:
-    """Print a group's whole log as JSON lines, oldest first, with each message as it is now.
+    """Print a group's whole log as JSON lines.
 
-    Memory is bounded whatever the length. It may run beside a server, and ends at what was the end when it began.
+    Oldest first, with each message as it is now. Memory is bounded whatever the length. It may run beside a server, and
+    ends at what was the end when it began.
     """
     with refusals():
         asyncio.run(_export(settings(), group_id))

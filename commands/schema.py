@@ -12,9 +12,10 @@ from schema.schema import sdl
 
 
 def migrate() -> None:
-    """Bring the database of DATABASE_URL to this version's schema.
+    """Bring the database to this version's schema.
 
-    Safe to run at any time and from many places at once: it is done once, whole or not at all.
+    It works on what DATABASE_URL names. Safe to run at any time and from many places at once: it is done once, whole or
+    not at all.
     """
     with refusals():
         asyncio.run(migrations.migrate(settings().database_url))

@@ -19,8 +19,8 @@ Username = Annotated[str, typer.Argument(help="3 to 32 of a-z, 0-9, _, . and -."
 
 def create_user(
     username: Username,
-    first_name: Annotated[str, typer.Option(show_default=False)],
-    last_name: Annotated[str, typer.Option(show_default=False)],
+    first_name: Annotated[str, typer.Option(help="Shown to other users.", show_default=False)],
+    last_name: Annotated[str, typer.Option(help="Shown to other users.", show_default=False)],
     password_stdin: Annotated[bool, typer.Option("--password-stdin", help="Read the password from stdin.")] = False,
 ) -> None:
     """Create a user who can log in.

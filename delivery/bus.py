@@ -26,6 +26,10 @@ class BusUnavailable(Exception):
     """The broker cannot be used at start. The text is one sentence for an operator, without password."""
 
 
+class UnreadableUrl(BusUnavailable, ValueError):
+    """The URL names no broker; the text quotes nothing of it."""
+
+
 class Engine(Protocol):
     """What a broker has to do for the bus. It is made with the URL, `on_fault(error)` and `on_recovery()`.
 
@@ -79,10 +83,13 @@ class Bus:
     """Texts on named channels, to every process that uses the same URL: `async with Bus(url) as bus`."""
 
     def __init__(self, url: str, timing: Timing = TIMING) -> None:
-        """Raise ValueError, which quotes nothing of the URL, unless it is memory:// or a Redis URL."""
+        """Raise UnreadableUrl unless it is memory:// or a Redis URL."""
         self.counts = Counts()
         self._address = _address(url)
-        self._engine = _engine(url, self._fell, self._recovered, timing)
+        try:
+            self._engine = _engine(url, self._fell, self._recovered, timing)
+        except ValueError as error:
+            raise UnreadableUrl(str(error)) from None
         self._broadcast = Broadcast(backend=_Backend(self._engine)) if self._engine else Broadcast("memory://")
         self._open = False
         self._channels: dict[str, _Channel] = {}

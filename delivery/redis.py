@@ -20,6 +20,9 @@ from redis.exceptions import RedisError
 PUBLISHERS: Final = 8
 """Connections that publish at once: a publish holds one for a round trip, so 8 carry thousands a second."""
 
+FAULTS: Final = (RedisError, OSError, RuntimeError)
+"""What redis-py raises for a broken connection: under uvloop also RuntimeError, on a transport that closed just now."""
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -132,7 +135,7 @@ class RedisEngine:
             raise ConnectionError("Publishing waits for the broker to answer again.")
         try:
             await self._send(channel, text)
-        except (RedisError, OSError) as fault:
+        except FAULTS as fault:
             self._stop_publishing(fault, channel, text)
             raise
 
@@ -231,7 +234,7 @@ class RedisEngine:
                 await connection.send_command(command, channel)
                 if answer is not None:
                     await answer
-        except (RedisError, OSError) as fault:
+        except FAULTS as fault:
             if connection is self._connection:
                 self._fall(fault)
                 self._session.reschedule(asyncio.get_running_loop().time())
@@ -294,6 +297,7 @@ class RedisEngine:
             timeout=self._timing.reply,
             connection_class=self._connection_class,
             retry=Retry(NoBackoff(), 1),
+            retry_on_error=list(FAULTS),
             socket_connect_timeout=self._timing.reply,
             **self._options,
         )
@@ -317,7 +321,7 @@ def _options(url: str) -> tuple[type[AbstractConnection], dict[str, Any]]:
 
 
 async def _close(connection: _Connection) -> None:
-    with suppress(RedisError, OSError):
+    with suppress(*FAULTS):
         await connection.disconnect(nowait=True)  # its goodbye may never be answered
 
 

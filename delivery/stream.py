@@ -7,8 +7,8 @@ is handed out.
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -69,14 +69,20 @@ class Seat:
         """
         stream, self.floor = self.stream, max(self.floor, floor)
         target = max(self.floor, stream.applied)
+        await self._apply_access(stream.access_seq)
         while self.floor < target and not self.left:
             batch = await stream.reader.after(stream.log, self.floor, BATCH)
-            if batch.access_seq > self.floor:
-                access = await stream.reader.access_between(stream.log, self.floor, batch.access_seq)
-                self._hand([event for event in access if event.ends_for(self.user_id)][:1])
-            self._hand([event for event in batch.events if event.seq <= target])
-            self.floor = max((event.seq for event in batch.events), default=target)
-        self.begin(max(self.floor, target))
+            await self._apply_access(batch.access_seq)
+            due = [event for event in batch.events if event.seq <= target]
+            self._hand(due)
+            self.floor = due[-1].seq if due else target
+        self.begin(self.floor)
+
+    async def _apply_access(self, access_seq: int) -> None:
+        """Whoever has lost the right to follow by `access_seq` gets the end, and nothing before it."""
+        if access_seq > self.floor:
+            access = await self.stream.reader.access_between(self.stream.log, self.floor, access_seq)
+            self._hand([event for event in access if event.ends_for(self.user_id)][:1])
 
     def _hand(self, events: Iterable[Event]) -> None:
         for event in events:
@@ -146,9 +152,10 @@ class Stream:
             self._drain = self._owner.own(self._read_on())
             self._drain.add_done_callback(self._drained)
 
-    def _drained(self, _: asyncio.Task[None]) -> None:
+    def _drained(self, task: asyncio.Task[None]) -> None:
         self._drain = None
-        self.hint(0)
+        if not task.cancelled():
+            self.hint(0)
 
     async def settle(self, seat: Seat, access_seq: int) -> None:
         """Return when permissions up to `access_seq` are applied to this seat: read it, and then `seat.left`, before
@@ -222,6 +229,7 @@ class Streams:
         self._streams: dict[Log, Stream] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._unpublished: dict[Log, int] = {}
+        self._ears: list[dict[Log, int]] = []
         self._publisher: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> "Streams":
@@ -260,8 +268,7 @@ class Streams:
         """
         for hint in hints:
             self._unpublished[hint.log] = max(hint.seq, self._unpublished.get(hint.log, 0))
-            if stream := self._streams.get(hint.log):
-                stream.hint(hint.seq)
+            self._hear(hint)
         if self._publisher is None and self._unpublished:
             self._publisher = self.own(self._publish())
             self._publisher.add_done_callback(self._published)
@@ -280,9 +287,15 @@ class Streams:
 
     def _hinted(self, text: str) -> None:
         for line in text.split("\n"):
-            hint = Hint.decode(line)
-            if hint is not None and (stream := self._streams.get(hint.log)):
-                stream.hint(hint.seq)
+            if hint := Hint.decode(line):
+                self._hear(hint)
+
+    def _hear(self, hint: Hint) -> None:
+        if stream := self._streams.get(hint.log):
+            stream.hint(hint.seq)
+        for heard in self._ears:
+            if hint.log in heard:
+                heard[hint.log] = max(heard[hint.log], hint.seq)
 
     async def seats(self, logs: Sequence[Log], user_id: UUID, listener: Listener) -> list[Seat]:
         """A seat, still joining, on the stream of each log that exists. Raises what the reader raises.
@@ -291,14 +304,28 @@ class Streams:
         and these streams, which began no later, hand it out.
         """
         heads: dict[Log, Head] = {}
-        asked: set[Log] = set()
-        while missing := [each for each in logs if each not in self._streams and each not in asked]:
-            heads.update(await self._heads(missing))
-            asked.update(missing)
-        for each in logs:
-            if each in heads and each not in self._streams:
-                self._streams[each] = Stream(self, each, heads[each])
-        return [stream.sit(user_id, listener) for each in logs if (stream := self._streams.get(each))]
+        with self._listening(logs) as heard:
+            asked: set[Log] = set()
+            while missing := [each for each in logs if each not in self._streams and each not in asked]:
+                asked.update(missing)
+                heads.update(await self._heads(missing))
+            for each in logs:
+                if each in heads and each not in self._streams:
+                    self._streams[each] = Stream(self, each, heads[each])
+            seats = [stream.sit(user_id, listener) for each in logs if (stream := self._streams.get(each))]
+            for seat in seats:
+                seat.stream.hint(heard.get(seat.stream.log, 0))
+        return seats
+
+    @contextmanager
+    def _listening(self, logs: Sequence[Log]) -> Generator[dict[Log, int]]:
+        """The newest hint of each of these logs from here on: their streams are not there yet to take it."""
+        heard: dict[Log, int] = dict.fromkeys(logs, 0)
+        self._ears.append(heard)
+        try:
+            yield heard
+        finally:
+            self._ears = [each for each in self._ears if each is not heard]
 
     def forget(self, stream: Stream) -> None:
         if self._streams.get(stream.log) is stream:

@@ -145,6 +145,13 @@ class ViewerDoor:
             return refusal
 
 
+class ClosedDoor:
+    """The door inside an event about a group that the viewer is not a member of any more: it opens nothing."""
+
+    async def open(self, transaction: Transaction, group_ids: Collection[UUID]) -> Mapping[UUID, Group | Refusal]:  # noqa: ARG002
+        return {group_id: not_found("group") for group_id in group_ids}
+
+
 @dataclass(slots=True)
 class EventDoor:
     """The door inside an event: only the event's own group, in the state it has at the moment of reading.

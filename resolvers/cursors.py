@@ -1,7 +1,7 @@
 """Cursors: the one place where they are made and read. To a client they are opaque text.
 
 A stream cursor names its row: group, seq, and the 32 random bits stored in that row. A cursor of another group, of the
-future or from before a restored backup therefore matches nothing. Page cursors hold the key of their row.
+future or from before a restored backup therefore matches nothing. Page cursors hold a row's group and key.
 """
 
 import struct
@@ -14,7 +14,7 @@ from uuid import UUID
 from .refusals import ErrorCode, Refusal
 
 STREAM = struct.Struct(">c16sQI")
-KEY = struct.Struct(">cQ")
+KEY = struct.Struct(">c16sQ")
 ACTIVITY = struct.Struct(">cqq16s")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -56,20 +56,20 @@ def position(text: str, group_id: UUID) -> Position:
     return Position(group_id, seq, nonce)
 
 
-def of_message(seq: int) -> str:
-    return _text(KEY.pack(MESSAGE_MARK, seq))
+def of_message(group_id: UUID, seq: int) -> str:
+    return _text(KEY.pack(MESSAGE_MARK, group_id.bytes, seq))
 
 
-def of_member(joined_seq: int) -> str:
-    return _text(KEY.pack(MEMBER_MARK, joined_seq))
+def of_member(group_id: UUID, joined_seq: int) -> str:
+    return _text(KEY.pack(MEMBER_MARK, group_id.bytes, joined_seq))
 
 
-def message_key(argument: str, text: str | None) -> int | None:
-    return _key(MESSAGE_MARK, argument, text)
+def message_key(argument: str, text: str | None, group_id: UUID) -> int | None:
+    return _key(MESSAGE_MARK, argument, text, group_id)
 
 
-def member_key(argument: str, text: str | None) -> int | None:
-    return _key(MEMBER_MARK, argument, text)
+def member_key(argument: str, text: str | None, group_id: UUID) -> int | None:
+    return _key(MEMBER_MARK, argument, text, group_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +99,14 @@ def activity_key(argument: str, text: str | None) -> ActivityKey | None:
     return key
 
 
-def _key(mark: bytes, argument: str, text: str | None) -> int | None:
+def _key(mark: bytes, argument: str, text: str | None, group_id: UUID) -> int | None:
     if text is None:
         return None
     try:
-        found, key = KEY.unpack(_raw(text))
+        found, group, key = KEY.unpack(_raw(text))
     except (ValueError, struct.error):
         raise _bad_key(argument) from None
-    if found != mark or key > BIGGEST_SEQ:
+    if found != mark or group != group_id.bytes or key > BIGGEST_SEQ:
         raise _bad_key(argument)
     return key
 

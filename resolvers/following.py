@@ -25,11 +25,12 @@ Fact = TypeVar("Fact")
 SHOW_ATTEMPTS = 5
 READ_ATTEMPTS = 5
 PAUSE_SECONDS = 0.1
+RETRIED = frozenset({ErrorCode.SERVICE_UNAVAILABLE, ErrorCode.RATE_LIMITED})
 
 
 def end_of(refusal: Refusal, cursor: str | None = None) -> Refusal:
     """The refusal that ends a stream: why, whether to try again, and the last cursor that was sent."""
-    refusal.extensions.setdefault("retry", refusal.code is ErrorCode.SERVICE_UNAVAILABLE)
+    refusal.extensions.setdefault("retry", refusal.code in RETRIED)
     if cursor:
         refusal.extensions["cursor"] = cursor
     return refusal
@@ -79,6 +80,7 @@ class Following(ABC, Generic[Fact]):
         self.cursor: str | None = None
         self._fact: Fact | None = None
         self._again = False
+        self.is_shown = False  # a fact was handed out, and is being executed
         self.refusal: Refusal | None = None
 
     async def show(self, fact: Fact) -> AsyncGenerator[Fact, None]:
@@ -89,7 +91,9 @@ class Following(ABC, Generic[Fact]):
         for attempt in range(SHOW_ATTEMPTS):
             self._again = False
             self.door = self._open(self._fact)
+            self.is_shown = True
             yield self._fact
+            self.is_shown = False
             if not self._again:
                 return
             await asyncio.sleep(PAUSE_SECONDS * attempt)

@@ -31,9 +31,10 @@ async def create(
     CONFLICT above a bound.
     """
     name, description = text.group_name(name), text.description(description)
-    if len(member_ids) > MAX_INITIAL_MEMBERS:
-        raise conflict(f"At most {MAX_INITIAL_MEMBERS} memberIds can be given; add the others with addMember.")
     added = [user_id for user_id in dict.fromkeys(member_ids) if user_id != viewer.id]
+    if len(added) > MAX_INITIAL_MEMBERS:
+        raise conflict(f"At most {MAX_INITIAL_MEMBERS} memberIds can be given; add the others with addMember.")
+    check_room_in_group(services.settings, len(added))
 
     async def work(transaction: Transaction) -> Group:
         logs = await lock_people(transaction, [viewer.id, *added])
@@ -65,6 +66,12 @@ async def lock_people(transaction: Transaction, user_ids: Sequence[UUID]) -> Use
     if any(user_id not in logs.heads for user_id in user_ids):
         raise not_found("user")
     return logs
+
+
+def check_room_in_group(settings: Settings, people: int) -> None:
+    """Raises CONFLICT if one more than so many people are more than a group can have."""
+    if people >= settings.max_members_per_group:
+        raise conflict(f"A group can have at most {settings.max_members_per_group:,} members and open invitations.")
 
 
 async def check_room_for_group(transaction: Transaction, settings: Settings, user_id: UUID) -> None:

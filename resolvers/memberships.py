@@ -11,7 +11,7 @@ from db.records import Group, GroupEventKind, MemberRole, Membership, Membership
 from settings import Settings
 
 from .access import Door, Operation, Viewer, forbidden, locked
-from .groups import check_room_for_group, end_invitations, join, lock_people, tell_added
+from .groups import check_room_for_group, check_room_in_group, end_invitations, join, lock_people, tell_added
 from .pages import Page, PageRequest, behind_door
 from .refusals import Refusal, conflict, not_found
 from .services import Services
@@ -57,8 +57,7 @@ async def answer(services: Services, viewer: Viewer, group_id: UUID, *, accept: 
 
 
 async def _check_room(transaction: Transaction, settings: Settings, group: Group, user_id: UUID) -> None:
-    if group.member_count >= settings.max_members_per_group:
-        raise conflict(f"A group can have at most {settings.max_members_per_group:,} members.")
+    check_room_in_group(settings, group.member_count)
     await check_room_for_group(transaction, settings, user_id)
 
 
@@ -137,9 +136,7 @@ async def invite(services: Services, viewer: Viewer, group_id: UUID, user_id: UU
 async def _check_room_for_invitation(transaction: Transaction, settings: Settings, group: Group, user_id: UUID) -> None:
     if await memberships.count_invitations_of(transaction, user_id) >= settings.max_invitations_per_user:
         raise conflict(f"A user can have at most {settings.max_invitations_per_user} open invitations.")
-    people = group.member_count + await memberships.count_pending_in(transaction, group.id)
-    if people >= settings.max_members_per_group:
-        raise conflict(f"A group can have at most {settings.max_members_per_group:,} members and invited people.")
+    check_room_in_group(settings, group.member_count + await memberships.count_pending_in(transaction, group.id))
 
 
 async def remove(services: Services, viewer: Viewer, group_id: UUID, user_id: UUID) -> Group | None:
@@ -236,12 +233,15 @@ async def pages(
         return await behind_door(transaction, door, group_ids, request, memberships.pages)
 
 
-async def get_many(services: Services, keys: Collection[tuple[UUID, UUID]]) -> Mapping[tuple[UUID, UUID], Membership]:
-    """Memberships by (group, user).
+async def get_many(
+    services: Services, door: Door, keys: Collection[tuple[UUID, UUID]]
+) -> Mapping[tuple[UUID, UUID], Membership]:
+    """Memberships by (group, user), for keys that the caller may see: one's own, or of a group behind an open door.
 
-    Only for keys that the caller may see: one's own, or of a group that a door was opened to.
+    The door is passed in the same snapshot, so that it knows how new a state is shown.
     """
     async with services.read() as transaction:
+        await door.open(transaction, {group_id for group_id, _ in keys})
         return await memberships.get_many(transaction, keys)
 
 

@@ -115,11 +115,11 @@ class EventPage:
 async def events_after(services: Services, door: Door, group_id: UUID, *, after: str, first: int | None) -> EventPage:
     """The polling fallback: the same events with the same cursors as `follow`, from one snapshot with the judgement."""
     limit = requested(first, None, None, None, newest_by_default=False).limit
-    start = position(after, group_id)
     async with services.read() as transaction:
         opened = (await door.open(transaction, [group_id]))[group_id]
         if isinstance(opened, Refusal):
             raise opened
+        start = position(after, group_id)
         await _check_row(transaction, start)
         page = await events.after(transaction, group_id, start.seq, limit + 1, kinds=MESSAGE_KINDS)
         facts = await shown(transaction, page) if page else []
@@ -150,12 +150,6 @@ def start_cursor(group_id: UUID) -> str:
     return Position(group_id, 0, 0).encode()
 
 
-def _wanted(event: Event) -> bool:
-    """Message events, and whatever ends somebody's right to follow: a seat is given only the ends that are its own."""
-    fact: Shown = event.fact
-    return fact.event.kind in MESSAGE_KINDS or event.ends is not None
-
-
 @dataclass(frozen=True, slots=True)
 class _Batch:
     group: Group
@@ -176,10 +170,14 @@ class MessagesFollowing(Following[Shown]):
         self._services = services
         self._viewer = viewer
         self._group_id = group_id
-        self._start = position(after, group_id) if after is not None else None
-        self._feed = Feed(services.settings.max_waiting_events, _wanted)
+        self._feed = Feed(services.settings.max_waiting_events, self._wanted)
         self._seat: Seat | None = None
-        self.cursor = after
+        self._after = after
+
+    def _wanted(self, event: Event) -> bool:
+        """Message events, and what ends the viewer's own right to follow."""
+        fact: Shown = event.fact
+        return fact.event.kind in MESSAGE_KINDS or event.ends_for(self._viewer.id)
 
     async def events(self) -> AsyncGenerator[Shown, None]:
         """Raises the refusal that the subscription is refused or ended with; its `cursor` names the last event that was
@@ -194,10 +192,10 @@ class MessagesFollowing(Following[Shown]):
                 self._seat.leave()
 
     async def _all(self) -> AsyncGenerator[Shown, None]:
-        if self._start is None:
+        if self._after is None:
             await self._begin_now()
         else:
-            async for fact in self._replay(self._start):
+            async for fact in self._replay(self._after):
                 yield fact
                 await asyncio.sleep(0)  # a long replay leaves room for live traffic
         while True:
@@ -205,9 +203,12 @@ class MessagesFollowing(Following[Shown]):
 
     async def _begin_now(self) -> None:
         seat = await self._sit()
-        async with self._services.read() as transaction:
-            group = (await readable(transaction, self._viewer.id, self._group_id)).group
+        group = await steadily(self._readable)
         seat.begin(group.head_seq)
+
+    async def _readable(self) -> Group:
+        async with self._services.read() as transaction:
+            return (await readable(transaction, self._viewer.id, self._group_id)).group
 
     async def _sit(self) -> Seat:
         streams = self._services.streams
@@ -217,12 +218,13 @@ class MessagesFollowing(Following[Shown]):
         self._seat = seats[0]
         return seats[0]
 
-    async def _replay(self, start: Position) -> AsyncGenerator[Shown, None]:
+    async def _replay(self, after: str) -> AsyncGenerator[Shown, None]:
         """From the cursor to the head.
 
         The seat is taken once the head is near, and before the head that it begins above is read.
         """
-        await self._check_start(start)
+        start = await steadily(lambda: self._checked(after))
+        self.cursor = after
         seq, floor = start.seq, None
         while floor is None or seq < floor:
             batch = await self._batch(seq)
@@ -236,10 +238,13 @@ class MessagesFollowing(Following[Shown]):
             if self._seat is None and not batch.is_full:
                 await self._sit()
 
-    async def _check_start(self, start: Position) -> None:
+    async def _checked(self, after: str) -> Position:
+        """Membership is judged first: a cursor tells nothing to somebody who may not read the group."""
         async with self._services.read() as transaction:
             await readable(transaction, self._viewer.id, self._group_id)
+            start = position(after, self._group_id)
             await _check_row(transaction, start)
+            return start
 
     async def _batch(self, seq: int) -> _Batch:
         """Judged by the present membership, which the statement that reads the events reads with them."""
@@ -285,13 +290,19 @@ class MessagesFollowing(Following[Shown]):
 
     async def _apply_access(self, access_seq: int) -> None:
         if self._seat is None:
-            async with self._services.read() as transaction:
-                found = await memberships.standings(transaction, self._viewer.id, [self._group_id])
-            try:
-                self._judged(found.get(self._group_id))
-            except Refusal as refusal:
-                raise end_of(refusal, self.cursor) from None
+            await self._judge_again()
             return
         await self._seat.stream.settle(self._seat, access_seq)
         if self._seat.left:
             raise end_of_seat(self._seat, self.cursor)
+
+    async def _judge_again(self) -> None:
+        async def read() -> None:
+            async with self._services.read() as transaction:
+                found = await memberships.standings(transaction, self._viewer.id, [self._group_id])
+            self._judged(found.get(self._group_id))
+
+        try:
+            await steadily(read)
+        except Refusal as refusal:
+            raise end_of(refusal, self.cursor) from None

@@ -16,8 +16,8 @@ from delivery.events import Event, Log
 from delivery.feed import Feed, FeedEnded
 from delivery.stream import Seat
 
-from .access import Door, EventDoor, Viewer, ViewerDoor
-from .following import Following, end_for_reason, fault, steadily
+from .access import ClosedDoor, Door, EventDoor, Viewer, ViewerDoor
+from .following import Following, end_for_reason, end_of, fault, steadily
 from .reader import Shown, group_log, user_log
 from .refusals import Refusal, unauthenticated
 from .services import Services
@@ -216,8 +216,12 @@ class NewsFollowing(Following[News]):
         seat = self._seats.get(group_id)
         if seat is None or seat.left:
             return None
-        async with self._services.read() as transaction:
-            return (await groups.get_many(transaction, [group_id])).get(group_id)
+
+        async def read() -> Group | None:
+            async with self._services.read() as transaction:
+                return (await groups.get_many(transaction, [group_id])).get(group_id)
+
+        return await steadily(read)
 
     def _of_group(self, event: Event) -> GroupNews:
         fact: Shown = event.fact
@@ -231,19 +235,21 @@ class NewsFollowing(Following[News]):
     def _open(self, fact: News) -> Door:
         if isinstance(fact, SnapshotNews):
             return SnapshotDoor(ViewerDoor(self._viewer.id))
-        return EventDoor(_group_id(fact), fact.group.access_seq if fact.group else 0)
+        return EventDoor(fact.group.id, fact.group.access_seq) if fact.group else ClosedDoor()
 
     async def _settle(self, fact: News) -> bool:
         if isinstance(fact, SnapshotNews):
             return await self._settle_snapshot()
-        assert isinstance(self.door, EventDoor)
         if fact.group is None:
             return True
+        assert isinstance(self.door, EventDoor)
         seat = self._seats.get(fact.group.id)
         if seat is not None and self.door.seen > seat.stream.access_seq:
             await seat.stream.settle(seat, self.door.seen)
         if seat is not None and not seat.left:
             return True
+        if seat is not None and seat.ending is None:
+            raise end_of(fault())
         self._fact = replace(fact, group=None)
         return False
 
@@ -257,9 +263,3 @@ class NewsFollowing(Following[News]):
         start = await self._begin()
         self._fact = SnapshotNews(start.moment, start.groups, start.invitations)
         return False
-
-
-def _group_id(fact: OwnNews | GroupNews) -> UUID:
-    group_id = fact.event.group_id if isinstance(fact, OwnNews) else fact.fact.event.group_id
-    assert group_id is not None
-    return group_id

@@ -1,9 +1,9 @@
 """What the use cases work with, put together once by the process. Knows nothing of SQL or GraphQL."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from db.engine import Database, Transaction, Unavailable
 from delivery.stream import Streams
@@ -22,7 +22,7 @@ class Services:
     streams: Streams
     hasher: Hasher
 
-    async def write(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+    async def write(self, work: Callable[[Transaction], Coroutine[Any, Any, T]]) -> T:
         """One transaction that is announced after its commit. Raises SERVICE_UNAVAILABLE and what `work` raises."""
         try:
             return await self.database.write(work)

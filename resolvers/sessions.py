@@ -47,7 +47,8 @@ class SessionWatch:
             raise fault()
         self._seat = seats[0]
         await steadily(lambda: seats[0].begin_from(user.head_seq))
-        self._check_expiry()
+        if self._ended is not _nobody:
+            self._check_expiry()
 
     def _check_expiry(self) -> None:
         remaining = (self._session.expires_at - datetime.now(UTC)).total_seconds()

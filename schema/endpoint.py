@@ -72,10 +72,16 @@ def read_json(raw: bytes | str) -> Any:
     try:
         return orjson.loads(raw)
     except orjson.JSONDecodeError:
+        text = raw.decode() if isinstance(raw, bytes) else raw
         try:
-            return json.loads(raw)
+            return json.loads(text, parse_constant=_refuse_constant)
         except RecursionError:
             raise ValueError from None
+
+
+def _refuse_constant(name: str) -> None:
+    """NaN and Infinity are Python's, not JSON's."""
+    raise ValueError(name)
 
 
 def is_object(value: object) -> TypeGuard[dict[str, Any]]:

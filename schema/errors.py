@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 from graphql import GraphQLError
 
-from db.engine import Unavailable
+from db.faults import Unavailable, described
 from resolvers.refusals import ErrorCode, Refusal, unavailable
 
 log = structlog.get_logger("parley.errors")
@@ -61,7 +61,7 @@ def present(error: GraphQLError) -> dict[str, Any]:
 
 def _masked(error: GraphQLError) -> dict[str, Any]:
     correlation_id = uuid.uuid4().hex
-    log.error("unexpected_error", correlation_id=correlation_id, exc_info=error.original_error)
+    log.error("unexpected_error", correlation_id=correlation_id, **described(error.original_error or error))
     return {
         "message": "Something went wrong on the server.",
         "extensions": {"code": ErrorCode.INTERNAL_ERROR.value, "correlationId": correlation_id},

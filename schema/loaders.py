@@ -48,7 +48,7 @@ class Loaders:
         return [opened[group_id] for group_id in ids]
 
     async def _memberships(self, keys: list[MembershipKey]) -> Sequence[Membership | None]:
-        found = await memberships.get_many(self.services, keys)
+        found = await memberships.get_many(self.services, self.door, keys)
         return [found.get(key) for key in keys]
 
     async def _messages(self, keys: list[PageKey]) -> Sequence[Page[Message] | Refusal]:

@@ -20,6 +20,15 @@ def normalized(origin: str) -> str:
     return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port and parts.port != default else "")
 
 
+def is_origin(text: str) -> bool:
+    """Whether this is an origin with a scheme and a host; `null`, which sandboxed pages send, is none."""
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
+
+
 def is_bound_to_loopback(scope: Scope) -> bool:
     """Whether the connection came in on a loopback address."""
     try:
@@ -43,10 +52,7 @@ class Origins:
             return True
         if self._allowed is None:
             return is_bound_to_loopback(scope) and LOOPBACK.fullmatch(origin) is not None
-        try:
-            return normalized(origin) in self._allowed
-        except ValueError:
-            return False
+        return is_origin(origin) and normalized(origin) in self._allowed
 
 
 class Cors:

@@ -24,7 +24,7 @@ from strawberry.types import ExecutionResult
 from strawberry.types.unset import UNSET, UnsetType
 
 from resolvers import users
-from resolvers.following import Following
+from resolvers.following import Following, end_of
 from resolvers.refusals import ErrorCode, Lagging, Refusal
 from resolvers.services import Services
 from resolvers.sessions import SessionWatch, session_expired
@@ -33,7 +33,7 @@ from resolvers.users import Session
 from .context import Context
 from .documents import Prepared, Rejected, prepare
 from .endpoint import bearer, graphql_request, is_object, read_json, write_json
-from .errors import is_fault, present, present_all, present_refusal
+from .errors import is_fault, present, present_all, present_refusal, refusal_of
 from .operations import OperationLine
 from .schema import schema
 
@@ -135,8 +135,16 @@ class SocketContext:
         self.session: Session | None = None
 
 
-def _task(operation: Operation[SocketContext, None]) -> asyncio.Task[None] | None:
+SocketOperation = Operation[SocketContext, None]
+
+
+def _task(operation: SocketOperation) -> asyncio.Task[None] | None:
     return cast("asyncio.Task[None] | None", operation.task)
+
+
+def _refusal_of(result: ExecutionResult) -> Refusal | None:
+    """Why a subscription did not begin, where it is a refusal and not a mistake in the document."""
+    return next((refusal for error in result.errors or () if (refusal := refusal_of(error))), None)
 
 
 class SocketHandler(BaseGraphQLTransportWSHandler[SocketContext, None]):
@@ -152,7 +160,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[SocketContext, None]):
         super().__init__(*args, **options)
         self._watch: SessionWatch | None = None
         self._ending: asyncio.Task[None] | None = None
-        self._subscriptions: set[str] = set()
+        self._subscriptions: dict[SocketOperation, tuple[Context, OperationLine]] = {}
         self._life = asyncio.timeout(None)
 
     async def handle(self) -> None:
@@ -206,8 +214,26 @@ class SocketHandler(BaseGraphQLTransportWSHandler[SocketContext, None]):
             return
         await super().handle_subscribe(message)
 
-    def forget_id(self, id: str) -> None:  # Strawberry's name
+    def forget_id(self, id: str) -> None:
         self.operations.pop(id, None)
+
+    async def cleanup_operation(self, operation_id: str) -> None:
+        """Nothing more is sent for it."""
+        operation = self.operations.pop(operation_id, None)
+        if operation is not None:
+            operation.completed = True
+            self._stop(operation)
+
+    def _stop(self, operation: SocketOperation) -> None:
+        """Cancel what waits for events.
+
+        What is being executed ends by itself: cancelled between two fields, graphql-core leaves coroutines that were
+        never awaited.
+        """
+        context, _ = self._subscriptions.get(operation, (None, None))
+        task = _task(operation)
+        if task is not None and context is not None and not (context.following and context.following.is_shown):
+            task.cancel()
 
     # The end of the session
 
@@ -221,7 +247,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[SocketContext, None]):
         What is being written now is answered first: it may be this log-out.
         """
         with suppress(WebSocketDisconnected):
-            for operation in [each for each in self.operations.values() if each.id in self._subscriptions]:
+            for operation in [each for each in self.operations.values() if each in self._subscriptions]:
                 await self._refuse(operation, refusal)
             tasks = [task for each in self.operations.values() if (task := _task(each))]
             if tasks:
@@ -233,20 +259,21 @@ class SocketHandler(BaseGraphQLTransportWSHandler[SocketContext, None]):
             FORBIDDEN if expired else TRY_AGAIN, "Session expired" if expired else "Try again later"
         )
 
-    async def _refuse(self, operation: Operation[SocketContext, None], refusal: Refusal) -> None:
-        if task := _task(operation):
-            task.cancel()
-        await operation.send_operation_message(
-            {"id": operation.id, "type": "error", "payload": cast("Any", [present_refusal(refusal)])}
-        )
+    async def _refuse(self, operation: SocketOperation, refusal: Refusal) -> None:
+        _, line = self._subscriptions.get(operation, (None, None))
+        if line is not None:
+            line.failed(refusal.code)
+        await self._send_errors(operation, [present_refusal(refusal)])
+        self._stop(operation)
 
     # Operations
 
-    async def run_operation(self, operation: Operation[SocketContext, None]) -> None:
+    async def run_operation(self, operation: SocketOperation) -> None:
         line = OperationLine("websocket")
         try:
             await self._run(operation, line)
         except Stalled:
+            line.failed(ErrorCode.SERVICE_UNAVAILABLE)
             self._give_up()
         except WebSocketDisconnected:
             pass
@@ -259,12 +286,12 @@ class SocketHandler(BaseGraphQLTransportWSHandler[SocketContext, None]):
             with suppress(WebSocketDisconnected):
                 await self._send_errors(operation, [present(unexpected)])
         finally:
-            self._subscriptions.discard(operation.id)
             if self.operations.get(operation.id) is operation:
-                del self.operations[operation.id]
+                self.forget_id(operation.id)
+            self._subscriptions.pop(operation, None)
             line.write()
 
-    async def _run(self, operation: Operation[SocketContext, None], line: OperationLine) -> None:
+    async def _run(self, operation: SocketOperation, line: OperationLine) -> None:
         try:
             asked = graphql_request(
                 {"query": operation.query, "operationName": operation.operation_name, "variables": operation.variables}
@@ -279,14 +306,12 @@ class SocketHandler(BaseGraphQLTransportWSHandler[SocketContext, None]):
             await self._send_errors(operation, present_all(rejected.errors))
             return
         line.started(prepared)
-        if prepared.is_subscription:
-            self._subscriptions.add(operation.id)
         await self._execute(operation, prepared, line)
 
-    async def _execute(
-        self, operation: Operation[SocketContext, None], prepared: Prepared, line: OperationLine
-    ) -> None:
+    async def _execute(self, operation: SocketOperation, prepared: Prepared, line: OperationLine) -> None:
         context = Context(self.view.services, self._authenticate, prepared.document)
+        if prepared.is_subscription:
+            self._subscriptions[operation] = context, line
         results = await schema.stream(
             operation.query,
             variable_values=operation.variables,
@@ -299,7 +324,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[SocketContext, None]):
                     goes_on = await self._send_event(operation, result, context.following, line)
                 else:
                     goes_on = await self._send_answer(operation, result, line)
-                if not goes_on:
+                if not goes_on or operation.completed:
                     return
         await operation.send_operation_message({"id": operation.id, "type": "complete"})
 
@@ -313,9 +338,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[SocketContext, None]):
             raise refusal
         return session
 
-    async def _send_answer(
-        self, operation: Operation[SocketContext, None], result: ExecutionResult, line: OperationLine
-    ) -> bool:
+    async def _send_answer(self, operation: SocketOperation, result: ExecutionResult, line: OperationLine) -> bool:
         """A query's or a mutation's one answer, as over HTTP; what did not begin is an `error`."""
         errors = result.errors or []
         line.errors(errors)
@@ -327,23 +350,25 @@ class SocketHandler(BaseGraphQLTransportWSHandler[SocketContext, None]):
 
     async def _send_event(
         self,
-        operation: Operation[SocketContext, None],
+        operation: SocketOperation,
         result: ExecutionResult,
         following: Following[Any] | None,
         line: OperationLine,
     ) -> bool:
         """One event, once it is settled. False when the operation has ended. Raises Lagging."""
         errors = result.errors or []
+        if operation.completed:
+            return False
         try:
-            if following is not None and following.refusal is not None:
-                raise following.refusal
+            if refused := following.refusal if following is not None else _refusal_of(result):
+                raise refused
             if following is not None and not await following.settle(faulty=any(map(is_fault, errors))):
                 return True
         except Lagging:
             raise
         except Refusal as refusal:
             line.failed(refusal.code)
-            await self._send_errors(operation, [present_refusal(refusal)])
+            await self._send_errors(operation, [present_refusal(end_of(refusal))])
             return False
         if result.data is None:
             line.errors(errors)
@@ -353,11 +378,11 @@ class SocketHandler(BaseGraphQLTransportWSHandler[SocketContext, None]):
         await self._send_next(operation, result)
         return True
 
-    async def _send_next(self, operation: Operation[SocketContext, None], result: ExecutionResult) -> None:
+    async def _send_next(self, operation: SocketOperation, result: ExecutionResult) -> None:
         payload = {"data": result.data} | ({"errors": present_all(result.errors)} if result.errors else {})
         await operation.send_operation_message({"id": operation.id, "type": "next", "payload": cast("Any", payload)})
 
-    async def _send_errors(self, operation: Operation[SocketContext, None], errors: list[dict[str, Any]]) -> None:
+    async def _send_errors(self, operation: SocketOperation, errors: list[dict[str, Any]]) -> None:
         await operation.send_operation_message({"id": operation.id, "type": "error", "payload": cast("Any", errors)})
 
 

@@ -272,13 +272,13 @@ class GroupConnection:
 
 
 def message_edge(message: Message) -> MessageEdge:
-    return MessageEdge(cursor=cursors.of_message(message.record.seq), node=message)
+    return MessageEdge(cursor=cursors.of_message(message.record.group_id, message.record.seq), node=message)
 
 
 async def message_page(
     info: Info, group_id: UUID, first: int | None, after: str | None, last: int | None, before: str | None
 ) -> MessageConnection:
-    keys = cursors.message_key("after", after), cursors.message_key("before", before)
+    keys = cursors.message_key("after", after, group_id), cursors.message_key("before", before, group_id)
     request = requested(first, last, *keys, newest_by_default=True)
     page = await (await info.context.loaders()).messages.load((group_id, request))
     edges = [message_edge(Message(record=message)) for message in page.rows]
@@ -290,11 +290,13 @@ async def message_page(
 async def member_page(
     info: Info, group_id: UUID, first: int | None, after: str | None, last: int | None, before: str | None
 ) -> MembershipConnection:
-    keys = cursors.member_key("after", after), cursors.member_key("before", before)
+    keys = cursors.member_key("after", after, group_id), cursors.member_key("before", before, group_id)
     request = requested(first, last, *keys, newest_by_default=False)
     page = await (await info.context.loaders()).members.load((group_id, request))
     edges = [
-        MembershipEdge(cursor=cursors.of_member(member.joined_seq or 0), node=Membership(record=member))
+        MembershipEdge(
+            cursor=cursors.of_member(member.group_id, member.joined_seq or 0), node=Membership(record=member)
+        )
         for member in page.rows
     ]
     return MembershipConnection(
