@@ -94,7 +94,8 @@ class Settings(BaseSettings):
         """`postgres://` and `postgresql://` mean asyncpg, `sqlite://` means aiosqlite."""
         for prefix in POSTGRES_PREFIXES:
             if url.startswith(prefix):
-                return "postgresql+asyncpg://" + url.removeprefix(prefix)
+                # libpq calls it sslmode, asyncpg ssl; hosted databases hand out the former.
+                return "postgresql+asyncpg://" + re.sub(r"([?&])sslmode=", r"\1ssl=", url.removeprefix(prefix))
         if url.startswith(("sqlite://", "sqlite+aiosqlite://")):
             return "sqlite+aiosqlite://" + url.split("://", 1)[1]
         raise ValueError("must begin with sqlite:// or postgresql://")

@@ -70,7 +70,7 @@ def _password(from_stdin: bool) -> str:
 
 async def _create(given: Settings, username: str, password: str, first_name: str, last_name: str) -> None:
     async with services(given) as made:
-        await users.register(made, username=username, password=password, first_name=first_name, last_name=last_name)
+        await users.create(made, users.Registration(username, password, first_name, last_name))
 
 
 async def _issue(given: Settings, username: str, days: int | None) -> LoggedIn:

@@ -59,36 +59,52 @@ async def authenticate(services: Services, token: str) -> Session | None:
         return Session(Viewer(user, owned.id), owned.expires_at) if good else None
 
 
-async def register(
-    services: Services,
-    *,
-    username: str,
-    password: str,
-    first_name: str,
-    last_name: str,
-    nickname: str | None = None,
-    avatar_url: str | None = None,
-) -> LoggedIn:
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """Who is to be registered, as they wrote it."""
+
+    username: str
+    password: str
+    first_name: str
+    last_name: str
+    nickname: str | None = None
+    avatar_url: str | None = None
+
+
+async def register(services: Services, registration: Registration) -> LoggedIn:
     """A new user, logged in. Raises BAD_USER_INPUT, CONFLICT for a username that is taken."""
-    columns: dict[str, Any] = {
-        "username": text.username(username),
-        "first_name": text.person_name("firstName", first_name),
-        "last_name": text.person_name("lastName", last_name),
-        "nickname": text.nickname(nickname),
-        "avatar_url": text.avatar_url(avatar_url),
-    }
-    password_hash = await services.hasher.hash(text.password(password, "password"))
+    new = await _checked(services, registration)
 
     async def work(transaction: Transaction) -> LoggedIn:
-        if await users.by_username(transaction, columns["username"]):
-            raise conflict("This username is taken.")
-        user_id = uuid7()
-        await users.create(transaction, id=user_id, password_hash=password_hash, **columns)
-        return await _log_in(
-            transaction, (await users.get_many(transaction, [user_id]))[user_id], services.settings.token_days
-        )
+        return await _log_in(transaction, await _create(transaction, new), services.settings.token_days)
 
     return await services.write(work)
+
+
+async def create(services: Services, registration: Registration) -> User:
+    """As `register`, without a token."""
+    new = await _checked(services, registration)
+    return await services.write(lambda transaction: _create(transaction, new))
+
+
+async def _checked(services: Services, registration: Registration) -> Mapping[str, Any]:
+    """The columns of the new user. The password is hashed last: it costs most."""
+    return {
+        "username": text.username(registration.username),
+        "first_name": text.person_name("firstName", registration.first_name),
+        "last_name": text.person_name("lastName", registration.last_name),
+        "nickname": text.nickname(registration.nickname),
+        "avatar_url": text.avatar_url(registration.avatar_url),
+        "password_hash": await services.hasher.hash(text.password(registration.password, "password")),
+    }
+
+
+async def _create(transaction: Transaction, columns: Mapping[str, Any]) -> User:
+    if await users.by_username(transaction, columns["username"]):
+        raise conflict("This username is taken.")
+    user_id = uuid7()
+    await users.create(transaction, id=user_id, **columns)
+    return (await users.get_many(transaction, [user_id]))[user_id]
 
 
 async def login(services: Services, *, username: str, password: str) -> LoggedIn:

@@ -26,15 +26,14 @@ Input = Annotated[T, strawberry.argument(description="What to do it with.")]
 class Mutation:
     @strawberry.mutation(description="Register a user and log in. Needs no token.")
     async def register(self, info: Info, input: Input[inputs.RegisterInput]) -> payloads.RegisterPayload | None:
-        optional = given(nickname=input.nickname, avatar_url=input.avatar_url)
-        done = await users.register(
-            info.context.services,
-            username=input.username,
-            password=input.password,
-            first_name=input.first_name,
-            last_name=input.last_name,
-            **optional,
+        registration = users.Registration(
+            input.username,
+            input.password,
+            input.first_name,
+            input.last_name,
+            **given(nickname=input.nickname, avatar_url=input.avatar_url),
         )
+        done = await users.register(info.context.services, registration)
         return payloads.RegisterPayload(viewer=User(record=done.user), token=done.token, expires_at=done.expires_at)
 
     @strawberry.mutation(
