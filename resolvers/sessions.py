@@ -12,7 +12,7 @@ from delivery.events import Event
 from delivery.feed import EndReason
 from delivery.stream import Seat
 
-from .following import fault, steadily
+from .following import end_of, fault, steadily
 from .reader import user_log
 from .refusals import ErrorCode, Refusal
 from .services import Services
@@ -44,7 +44,7 @@ class SessionWatch:
         user = self._session.viewer.user
         seats = await steadily(lambda: self._services.streams.seats([user_log(user.id)], user.id, self))
         if not seats:
-            raise fault()
+            raise end_of(fault())
         self._seat = seats[0]
         await steadily(lambda: seats[0].begin_from(user.head_seq))
         if self._ended is not _nobody:
@@ -64,7 +64,7 @@ class SessionWatch:
             self._end(session_expired())
 
     def end(self, reason: EndReason) -> None:  # noqa: ARG002  # every reason is a fault to a session
-        self._end(fault())
+        self._end(end_of(fault()))
 
     def _end(self, refusal: Refusal) -> None:
         if self._ended is not _nobody:

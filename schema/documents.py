@@ -18,18 +18,21 @@ from graphql import (
     GraphQLSchema,
     InlineFragmentNode,
     IntValueNode,
+    ListValueNode,
     OperationDefinitionNode,
     OperationType,
     SelectionNode,
     SelectionSetNode,
+    Visitor,
     get_operation_ast,
     parse,
     validate,
+    visit,
 )
 from strawberry.extensions import SchemaExtension
 
 from resolvers.pages import DEFAULT_PAGE, LARGEST_PAGE
-from resolvers.refusals import ErrorCode, Refusal
+from resolvers.refusals import ErrorCode, Refusal, bad_input
 
 REMEMBERED = 512
 LARGEST_REMEMBERED = 16 * 1024
@@ -40,6 +43,9 @@ MAX_DEPTH = 20
 MAX_OBJECTS = 50_000
 ABORTED = ("Parsing aborted", "Maximum introspection depth exceeded")  # graphql-core, beyond limits of its own
 LONGEST_SIZE = 9  # digits; int() is slow for thousands of them
+LONGEST_INTEGER = 20
+MAX_LITERAL_PARTS = 200
+MAX_ERRORS = 10
 PAGE_ARGUMENTS = ("first", "last")
 PAGES = frozenset({"myGroups", "members", "messages", "messageEvents"})
 # How many objects a list without page arguments can give; the whole schema is a list as well.
@@ -67,23 +73,23 @@ class Complexity:
         self._known: dict[str, Cost] = {}
         self._open: set[str] = set()
 
-    def of(self, selections: SelectionSetNode | None) -> Cost:
-        """Raises QUERY_TOO_COMPLEX beyond a limit."""
+    def of(self, selections: SelectionSetNode | None, names: Counter[str] | None = None) -> Cost:
+        """Raises QUERY_TOO_COMPLEX beyond a limit. `names` are of the set that an inline fragment flattens into."""
         depth = fields = objects = 0
-        same_name: Counter[str] = Counter()
+        names = Counter() if names is None else names
         for selection in selections.selections if selections else ():
-            below = self._of_selection(selection)
+            below = self._of_selection(selection, names)
             depth, fields, objects = max(depth, below.depth), fields + below.fields, objects + below.objects
-            same_name[_response_name(selection)] += 1
-            _check(Cost(depth, fields, objects), same_name.most_common(1)[0][1])
+            _check(Cost(depth, fields, objects))
         return Cost(depth, fields, objects)
 
-    def _of_selection(self, selection: SelectionNode) -> Cost:
+    def _of_selection(self, selection: SelectionNode, names: Counter[str]) -> Cost:
+        if isinstance(selection, InlineFragmentNode):
+            return self.of(selection.selection_set, names)
+        _count_name(names, selection)
         if isinstance(selection, FragmentSpreadNode):
             inner = self._of_fragment(selection.name.value)
             return inner._replace(fields=inner.fields + 1)
-        if isinstance(selection, InlineFragmentNode):
-            return self.of(selection.selection_set)
         if not isinstance(selection, FieldNode) or selection.selection_set is None:
             return Cost(1, 1)
         depth, fields, objects = self.of(selection.selection_set)
@@ -101,19 +107,19 @@ class Complexity:
         return self._known[name]
 
 
-def _response_name(selection: SelectionNode) -> str:
-    if isinstance(selection, FieldNode):
-        return (selection.alias or selection.name).value
-    return "..."
+def _count_name(names: Counter[str], selection: SelectionNode) -> None:
+    """Validation compares what has one name in pairs."""
+    name = (selection.alias or selection.name).value if isinstance(selection, FieldNode) else "..."
+    names[name] += 1
+    if names[name] > MAX_SAME_NAME:
+        raise too_complex(f"A selection has more than {MAX_SAME_NAME} entries of one name.")
 
 
-def _check(cost: Cost, same_name: int) -> None:
+def _check(cost: Cost) -> None:
     if cost.depth > MAX_DEPTH:
         raise too_complex(f"The document is more than {MAX_DEPTH} levels deep.")
     if cost.fields > MAX_FIELDS:
         raise too_complex(f"The document selects more than {MAX_FIELDS} fields.")
-    if same_name > MAX_SAME_NAME:
-        raise too_complex(f"A selection has more than {MAX_SAME_NAME} entries of one name.")
     if cost.objects > MAX_OBJECTS:
         raise too_complex(f"The document can ask for more than {MAX_OBJECTS:,} objects. Ask for smaller pages.")
 
@@ -132,15 +138,39 @@ def _most_objects(field: FieldNode) -> int:
 
 
 def check_complexity(document: DocumentNode) -> None:
-    """Raises QUERY_TOO_COMPLEX for a document with an operation beyond the limits."""
+    """Raises QUERY_TOO_COMPLEX for a document beyond the limits, fragments that nothing spreads included."""
     complexity = Complexity(document)
     for definition in document.definitions:
-        if isinstance(definition, OperationDefinitionNode):
+        if isinstance(definition, OperationDefinitionNode | FragmentDefinitionNode):
             complexity.of(definition.selection_set)
+
+
+class LiteralCheck(Visitor):
+    """Counts the parts of literals: validation prints a whole literal into each error about it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._parts = 0
+
+    def enter_object_field(self, *_: object) -> None:
+        self._count(1)
+
+    def enter_list_value(self, node: ListValueNode, *_: object) -> None:
+        self._count(len(node.values))
+
+    def enter_int_value(self, node: IntValueNode, *_: object) -> None:
+        if len(node.value) > LONGEST_INTEGER:
+            raise bad_input("A number of the document is not a 32-bit integer.")
+
+    def _count(self, parts: int) -> None:
+        self._parts += parts
+        if self._parts > MAX_LITERAL_PARTS:
+            raise too_complex(f"The literals of the document have more than {MAX_LITERAL_PARTS} parts. Use variables.")
 
 
 def _read(text: str) -> DocumentNode:
     document = parse(text, max_tokens=MAX_TOKENS)
+    visit(document, LiteralCheck())
     check_complexity(document)
     return document
 
@@ -155,7 +185,9 @@ def read(text: str) -> DocumentNode:
 
 @lru_cache(REMEMBERED)
 def _validated(schema: GraphQLSchema, document: DocumentNode) -> tuple[GraphQLError, ...]:
-    return tuple(validate(schema, document))
+    errors = validate(schema, document, max_errors=MAX_ERRORS)
+    # Whatever caused them, they are the client's mistakes.
+    return tuple(GraphQLError(error.message, error.nodes) for error in errors)
 
 
 @dataclass(frozen=True, slots=True)
