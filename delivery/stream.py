@@ -233,9 +233,9 @@ class Streams:
         self._publisher: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> "Streams":
+        self._bus.add_recovery_listener(self._recovered)
         for number in range(CHANNELS):
             await self._bus.join(_channel(number), self._hinted)
-        self._bus.add_recovery_listener(self._recovered)
         self.own(self._check_heads_for_ever())
         return self
 

@@ -1,0 +1,69 @@
+"""A TCP proxy that cuts a connection at a chosen word of the client: before the server gets it, or before its answer."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+from enum import Enum
+from typing import Self
+
+CHUNK = 65_536
+
+
+class Cut(Enum):
+    """Where the connection breaks."""
+
+    REQUEST = "before the server gets it"
+    ANSWER = "before the client gets the answer"
+
+
+class CuttingProxy:
+    """Stands between a client and one server; `cut_at` breaks the next connection on which the client says the word."""
+
+    def __init__(self, server_port: int) -> None:
+        self.port = 0
+        self.cuts = 0
+        self._server_port = server_port
+        self._word: bytes | None = None
+        self._where = Cut.REQUEST
+
+    @classmethod
+    @asynccontextmanager
+    async def before(cls, server_port: int) -> AsyncGenerator[Self]:
+        """Listens on `port` of 127.0.0.1. Close the client's connections before it."""
+        proxy = cls(server_port)
+        async with await asyncio.start_server(proxy._connected, "127.0.0.1", 0) as listener:
+            proxy.port = listener.sockets[0].getsockname()[1]
+            yield proxy
+
+    def cut_at(self, word: bytes, where: Cut) -> None:
+        self._word, self._where = word, where
+
+    async def _connected(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        server, to_server = await asyncio.open_connection("127.0.0.1", self._server_port)
+        swallowing = False
+
+        async def asks() -> None:
+            nonlocal swallowing
+            while data := await client.read(CHUNK):
+                if self._word is not None and self._word in data:
+                    self._word = None
+                    self.cuts += 1
+                    if self._where is Cut.REQUEST:
+                        return
+                    swallowing = True
+                to_server.write(data)
+
+        async def answers() -> None:
+            while (data := await server.read(CHUNK)) and not swallowing:
+                to_client.write(data)
+
+        ways = [asyncio.create_task(asks()), asyncio.create_task(answers())]
+        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        for way in ways:
+            way.cancel()
+            with suppress(asyncio.CancelledError, OSError):
+                await way
+        for writer in (to_client, to_server):
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
