@@ -104,10 +104,12 @@ class UserLogs:
         actor_id: UUID | None = None,
         group_id: UUID | None = None,
         data: Mapping[str, Any] = NOTHING,
-    ) -> None:
+    ) -> UserEvent:
         seq = self.heads[user_id] + 1
         self.heads[user_id] = seq
-        self._events.append(UserEvent(user_id, seq, kind, self.transaction.now, actor_id, group_id, data))
+        event = UserEvent(user_id, seq, kind, self.transaction.now, actor_id, group_id, data)
+        self._events.append(event)
+        return event
 
     async def write(self) -> None:
         if not self._events:

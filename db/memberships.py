@@ -9,10 +9,11 @@ from sqlalchemy import Select, and_, delete, func, insert, select, tuple_, updat
 from . import rows, tables
 from .engine import Transaction
 from .pages import Keys, page, read
-from .records import Group, Membership, MembershipStatus, Standing
+from .records import Membership, MembershipStatus, Standing, UserEvent
 
 GROUPS = tables.groups.c
 MEMBERSHIPS = tables.memberships.c
+USER_EVENTS = tables.user_events.c
 PENDING = MembershipStatus.PENDING.value
 ACCEPTED = MembershipStatus.ACCEPTED.value
 
@@ -58,16 +59,16 @@ async def count_pending_in(transaction: Transaction, group_id: UUID) -> int:
     return (await transaction.execute(statement)).scalar_one()
 
 
-async def invitations_of(transaction: Transaction, user_id: UUID) -> list[tuple[Membership, Group]]:
-    """The user's open invitations, oldest first. Their number has a bound (100)."""
+async def invitations_of(transaction: Transaction, user_id: UUID) -> list[UserEvent]:
+    """The user's open invitations, as the events that made them, oldest first. Their number has a bound (100)."""
+    made_by = and_(USER_EVENTS.user_id == MEMBERSHIPS.user_id, USER_EVENTS.seq == MEMBERSHIPS.invitation_seq)
     statement = (
-        select(*rows.MEMBERSHIP.columns, *rows.GROUP.columns)
-        .join_from(tables.memberships, tables.groups)
-        .where(MEMBERSHIPS.user_id == user_id, MEMBERSHIPS.status == PENDING, GROUPS.deleted_at.is_(None))
-        .order_by(MEMBERSHIPS.created_at, MEMBERSHIPS.group_id)
+        select(*rows.USER_EVENT.columns)
+        .select_from(tables.memberships.join(tables.user_events, made_by))
+        .where(MEMBERSHIPS.user_id == user_id, MEMBERSHIPS.status == PENDING)
+        .order_by(USER_EVENTS.seq)
     )
-    width = rows.MEMBERSHIP.width
-    return [(rows.membership(row[:width]), rows.group(row[width:])) for row in await transaction.execute(statement)]
+    return [rows.user_event(row) for row in await transaction.execute(statement)]
 
 
 async def count_invitations_of(transaction: Transaction, user_id: UUID) -> int:

@@ -97,8 +97,9 @@ class Membership:
     role: MemberRole
     added_by: UUID | None
     created_at: datetime
-    joined_seq: int | None
-    readable_from: int
+    joined_seq: int | None = None
+    readable_from: int = 0
+    invitation_seq: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

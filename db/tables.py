@@ -134,6 +134,7 @@ class MembershipRow(Row, table=True):
     """One user's standing in one group. Removal and leaving delete the row; deletion of the group keeps it.
 
     `joined_seq` is the seq at which the user became a member: dense in time, so pages of members are keyed by it.
+    `invitation_seq` is the row of the user's own log that says what they were shown when they were invited.
     `readable_from` leaves room for groups whose members read only what came after they joined; today it is 0.
     """
 
@@ -141,6 +142,7 @@ class MembershipRow(Row, table=True):
         Index("ix_memberships_user_id_status", "user_id", "status"),
         Index("ix_memberships_group_id_joined_seq", "group_id", "joined_seq"),
         CheckConstraint("(status = 'ACCEPTED') = (joined_seq IS NOT NULL)", name="joined_when_accepted"),
+        CheckConstraint("(status = 'PENDING') = (invitation_seq IS NOT NULL)", name="invitation_while_pending"),
     )
 
     group_id: UUID = _id("groups.id", primary=True)
@@ -151,6 +153,7 @@ class MembershipRow(Row, table=True):
     created_at: datetime = _moment()
     joined_seq: int | None = _number(nullable=True)
     readable_from: int = _number(default=0)
+    invitation_seq: int | None = _number(nullable=True)
 
 
 class MessageRow(Row, table=True):

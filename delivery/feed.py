@@ -13,6 +13,7 @@ class EndReason(StrEnum):
 
     FAULT = "FAULT"
     LAGGING = "LAGGING"
+    STOPPED = "STOPPED"  # by the subscriber
 
 
 class FeedEnded(Exception):

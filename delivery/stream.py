@@ -210,6 +210,12 @@ class Stream:
         if not batch.events:
             self._known = self.applied  # a hint of something that is not there: the head check says more
 
+    def start_over(self) -> None:
+        """The log has become shorter: a backup was restored under this process. Clients resume, and are told."""
+        log.error("log_went_back", kind=self.log.kind, id=str(self.log.id), applied=self.applied)
+        for seat in tuple(self._seats):
+            seat.end(EndReason.FAULT)
+
     def _give_up(self, error: Exception) -> None:
         log.error(
             "log_unreadable", kind=self.log.kind, id=str(self.log.id), after=self.applied, error=type(error).__name__
@@ -339,9 +345,12 @@ class Streams:
 
     async def check_heads(self) -> None:
         """Ask how far every followed log has come: what bounds a hint that was lost. Raises what the reader raises."""
-        for followed, head in (await self._heads(tuple(self._streams))).items():
+        applied = {followed: stream.applied for followed, stream in self._streams.items()}
+        for followed, head in (await self._heads(tuple(applied))).items():
             if stream := self._streams.get(followed):
                 stream.hint(head.seq)
+                if head.seq < applied[followed]:
+                    stream.start_over()
 
     def _recovered(self) -> None:
         self.own(self._check_heads_once())

@@ -12,7 +12,8 @@ from typing import Generic, TypeVar
 
 from db.engine import Unavailable
 from db.records import GroupEventKind
-from delivery.feed import EndReason
+from delivery.events import Event
+from delivery.feed import EndReason, Feed, FeedEnded
 from delivery.stream import Seat
 
 from .access import Door, group_deleted
@@ -76,19 +77,40 @@ class Following(ABC, Generic[Fact]):
 
     door: Door
 
-    def __init__(self) -> None:
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
         self.cursor: str | None = None
         self._fact: Fact | None = None
         self._again = False
-        self.is_shown = False  # a fact was handed out, and is being executed
+        self.is_shown = False  # a fact was handed out and is being executed: it waits to be settled
+        self.stopped = False
         self.refusal: Refusal | None = None
 
-    async def show(self, fact: Fact) -> AsyncGenerator[Fact, None]:
+    def stop(self) -> None:
+        """Let the events end by themselves: a cancellation could hit an execution or a statement in its middle."""
+        self.stopped = True
+        self._feed.end(EndReason.STOPPED)
+
+    async def events(self) -> AsyncGenerator[Fact, None]:
+        """Raises the refusal that the subscription is refused or ended with, and keeps it in `refusal`."""
+        try:
+            async for fact in self._facts():
+                async for shown in self._show(fact):
+                    yield shown
+        except Refusal as refusal:
+            self.refusal = refusal
+            raise
+        finally:
+            self._leave()
+
+    async def _show(self, fact: Fact) -> AsyncGenerator[Fact, None]:
         """Hand out the fact, and again until it was settled: an event is never skipped. Raises SERVICE_UNAVAILABLE
         after some attempts.
         """
         self._fact = fact
         for attempt in range(SHOW_ATTEMPTS):
+            if self.stopped:
+                return
             self._again = False
             self.door = self._open(self._fact)
             self.is_shown = True
@@ -99,6 +121,17 @@ class Following(ABC, Generic[Fact]):
             await asyncio.sleep(PAUSE_SECONDS * attempt)
         raise end_of(fault(), self.cursor)
 
+    async def _next(self) -> Event | None:
+        """The next event, None when the subscriber has stopped. Raises the end that a feed has without an event."""
+        if self.stopped:
+            return None
+        try:
+            return await self._feed.next()
+        except FeedEnded as ended:
+            if ended.reason is EndReason.STOPPED:
+                return None
+            raise end_for_reason(ended.reason, self.cursor) from None
+
     async def settle(self, *, faulty: bool) -> bool:
         """Whether the result for the fact handed out last may be sent; if not, the same fact comes again. Raises the
         end.
@@ -106,6 +139,14 @@ class Following(ABC, Generic[Fact]):
         assert self._fact is not None
         self._again = faulty or not await self._settle(self._fact)
         return not self._again
+
+    @abstractmethod
+    def _facts(self) -> AsyncGenerator[Fact, None]:
+        """Everything there is to show, in order, until `_next` gives None."""
+
+    @abstractmethod
+    def _leave(self) -> None:
+        """Give up every seat."""
 
     @abstractmethod
     def _open(self, fact: Fact) -> Door:

@@ -9,7 +9,7 @@ from uuid_utils.compat import uuid7
 from db import events, groups, memberships
 from db.engine import Transaction
 from db.events import GroupLog, UserLogs
-from db.records import Group, GroupEventKind, MemberRole, Membership, MembershipStatus, UserEventKind
+from db.records import Group, GroupEventKind, MemberRole, Membership, MembershipStatus, UserEvent, UserEventKind
 from settings import Settings
 
 from . import text
@@ -93,7 +93,6 @@ def join(
         added_by=added_by,
         created_at=created_at or log.now,
         joined_seq=log.group.head_seq,
-        readable_from=0,
     )
 
 
@@ -183,7 +182,7 @@ async def page(
     return Page([group for group, _ in rows], after is not None, len(found) > request.limit), cursors
 
 
-async def invitations(services: Services, viewer: Viewer) -> Sequence[tuple[Membership, Group]]:
-    """The viewer's open invitations, oldest first."""
+async def invitations(services: Services, viewer: Viewer) -> Sequence[UserEvent]:
+    """The viewer's open invitations, as the events that made them, oldest first."""
     async with services.read() as transaction:
         return await memberships.invitations_of(transaction, viewer.id)

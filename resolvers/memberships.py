@@ -87,7 +87,7 @@ async def _enter(
 
 
 async def _decline(transaction: Transaction, log: GroupLog, logs: UserLogs, before: Membership) -> Membership:
-    membership = replace(before, status=MembershipStatus.REJECTED)
+    membership = replace(before, status=MembershipStatus.REJECTED, invitation_seq=None)
     log.append(GroupEventKind.INVITATION_DECLINED, before.user_id, subject_id=before.user_id)
     await memberships.change(transaction, membership)
     _tell_ended(logs, log, before.user_id, before.user_id, "DECLINED")
@@ -116,17 +116,14 @@ async def invite(services: Services, viewer: Viewer, group_id: UUID, user_id: UU
         if before and before.status is ACCEPTED:
             raise conflict("This user is a member already.")
         await _check_room_for_invitation(transaction, services.settings, log.group, user_id)
-        event = log.append(GroupEventKind.MEMBER_INVITED, viewer.id, subject_id=user_id)
-        membership = Membership(group_id, user_id, PENDING, MemberRole.MEMBER, viewer.id, event.occurred_at, None, 0)
-        await (memberships.change(transaction, membership) if before else memberships.put(transaction, [membership]))
-        group = await log.write()
-        logs.append(
-            user_id,
-            UserEventKind.INVITED,
-            actor_id=viewer.id,
-            group_id=group_id,
-            data={"name": group.name, "description": group.description, "at": event.occurred_at.isoformat()},
+        log.append(GroupEventKind.MEMBER_INVITED, viewer.id, subject_id=user_id)
+        shown = {"name": log.group.name, "description": log.group.description}
+        told = logs.append(user_id, UserEventKind.INVITED, actor_id=viewer.id, group_id=group_id, data=shown)
+        membership = Membership(
+            group_id, user_id, PENDING, MemberRole.MEMBER, viewer.id, told.occurred_at, invitation_seq=told.seq
         )
+        await (memberships.change(transaction, membership) if before else memberships.put(transaction, [membership]))
+        await log.write()
         await logs.write()
         return membership
 

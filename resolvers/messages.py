@@ -13,13 +13,13 @@ from db.engine import Transaction
 from db.events import GroupLog
 from db.records import MESSAGE_KINDS, Group, GroupEventKind, Message, Standing
 from delivery.events import Event
-from delivery.feed import Feed, FeedEnded
+from delivery.feed import Feed
 from delivery.stream import Seat
 
 from . import text
 from .access import Door, EventDoor, Operation, Viewer, judge, locked, readable
 from .cursors import Position, invalid_position, position
-from .following import Following, end_for_reason, end_of, end_of_seat, end_shown, membership_ended, steadily
+from .following import Following, end_of, end_of_seat, end_shown, membership_ended, steadily
 from .pages import Page, PageRequest, behind_door, requested
 from .reader import Shown, group_log, shown
 from .refusals import ErrorCode, Refusal, conflict, not_found
@@ -166,11 +166,10 @@ class MessagesFollowing(Following[Shown]):
     """
 
     def __init__(self, services: Services, viewer: Viewer, group_id: UUID, after: str | None) -> None:
-        super().__init__()
+        super().__init__(Feed(services.settings.max_waiting_events, self._wanted))
         self._services = services
         self._viewer = viewer
         self._group_id = group_id
-        self._feed = Feed(services.settings.max_waiting_events, self._wanted)
         self._seat: Seat | None = None
         self._after = after
 
@@ -179,27 +178,21 @@ class MessagesFollowing(Following[Shown]):
         fact: Shown = event.fact
         return fact.event.kind in MESSAGE_KINDS or event.ends_for(self._viewer.id)
 
-    async def events(self) -> AsyncGenerator[Shown, None]:
-        """Raises the refusal that the subscription is refused or ended with; its `cursor` names the last event that was
-        settled.
-        """
-        try:
-            async for fact in self._all():
-                async for each in self.show(fact):
-                    yield each
-        finally:
-            if self._seat is not None:
-                self._seat.leave()
+    def _leave(self) -> None:
+        if self._seat is not None:
+            self._seat.leave()
 
-    async def _all(self) -> AsyncGenerator[Shown, None]:
+    async def _facts(self) -> AsyncGenerator[Shown, None]:
         if self._after is None:
             await self._begin_now()
         else:
             async for fact in self._replay(self._after):
                 yield fact
                 await asyncio.sleep(0)  # a long replay leaves room for live traffic
-        while True:
-            yield await self._next()
+        while event := await self._next():
+            if event.ends_for(self._viewer.id):
+                raise end_shown(event.fact, self.cursor)
+            yield event.fact
 
     async def _begin_now(self) -> None:
         seat = await self._sit()
@@ -226,7 +219,7 @@ class MessagesFollowing(Following[Shown]):
         start = await steadily(lambda: self._checked(after))
         self.cursor = after
         seq, floor = start.seq, None
-        while floor is None or seq < floor:
+        while (floor is None or seq < floor) and not self.stopped:
             batch = await self._batch(seq)
             if self._seat is not None and floor is None:
                 floor = batch.group.head_seq
@@ -267,15 +260,6 @@ class MessagesFollowing(Following[Shown]):
             return judge(standing, Operation.READ).group
         except Refusal as refusal:
             raise membership_ended() if refusal.code is ErrorCode.FORBIDDEN else refusal from None
-
-    async def _next(self) -> Shown:
-        try:
-            event = await self._feed.next()
-        except FeedEnded as ended:
-            raise end_for_reason(ended.reason, self.cursor) from None
-        if event.ends_for(self._viewer.id):
-            raise end_shown(event.fact, self.cursor)
-        return event.fact
 
     def _open(self, fact: Shown) -> Door:
         return EventDoor(fact.event.group_id, fact.group.access_seq)

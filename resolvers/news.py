@@ -11,13 +11,13 @@ from uuid import UUID
 
 from db import groups, memberships, users
 from db.engine import LogKind, Transaction
-from db.records import Group, GroupEventKind, Membership, User, UserEvent, UserEventKind
+from db.records import Group, GroupEventKind, User, UserEvent, UserEventKind
 from delivery.events import Event, Log
-from delivery.feed import Feed, FeedEnded
+from delivery.feed import Feed
 from delivery.stream import Seat
 
 from .access import ClosedDoor, Door, EventDoor, Viewer, ViewerDoor
-from .following import Following, end_for_reason, end_of, fault, steadily
+from .following import Following, end_of, fault, steadily
 from .reader import Shown, group_log, user_log
 from .refusals import Refusal, unauthenticated
 from .services import Services
@@ -45,7 +45,7 @@ class SnapshotNews:
 
     occurred_at: datetime
     groups: Sequence[Group]
-    invitations: Sequence[tuple[Membership, Group]]
+    invitations: Sequence[UserEvent]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class _Start:
     moment: datetime
     user: User
     groups: Sequence[Group]
-    invitations: Sequence[tuple[Membership, Group]]
+    invitations: Sequence[UserEvent]
 
 
 def _wanted(event: Event) -> bool:
@@ -108,36 +108,23 @@ class NewsFollowing(Following[News]):
     """
 
     def __init__(self, services: Services, viewer: Viewer, *, snapshot: bool) -> None:
-        super().__init__()
+        super().__init__(Feed(services.settings.max_waiting_events, _wanted))
         self._services = services
         self._viewer = viewer
         self._snapshot = snapshot
-        self._feed = Feed(services.settings.max_waiting_events, _wanted)
         self._own: Seat | None = None
         self._seats: dict[UUID, Seat] = {}
-
-    async def events(self) -> AsyncGenerator[News, None]:
-        try:
-            async for news in self._all():
-                async for each in self.show(news):
-                    yield each
-        finally:
-            self._leave()
 
     def _leave(self) -> None:
         for seat in (*self._seats.values(), *((self._own,) if self._own else ())):
             seat.leave()
         self._seats.clear()
 
-    async def _all(self) -> AsyncGenerator[News, None]:
+    async def _facts(self) -> AsyncGenerator[News, None]:
         start = await self._begin()
         if self._snapshot:
             yield SnapshotNews(start.moment, start.groups, start.invitations)
-        while True:
-            try:
-                event = await self._feed.next()
-            except FeedEnded as ended:
-                raise end_for_reason(ended.reason, None) from None
+        while event := await self._next():
             if event.log.kind == LogKind.USER:
                 async for news in self._of_user(event.fact):
                     yield news
@@ -214,6 +201,8 @@ class NewsFollowing(Following[News]):
     async def _group_now(self, group_id: UUID) -> Group | None:
         """The group as it is, if the user is still a member by all that is known; `settle` makes sure of it."""
         seat = self._seats.get(group_id)
+        if seat is not None and seat.left and seat.ending is None:
+            raise end_of(fault())
         if seat is None or seat.left:
             return None
 

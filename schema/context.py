@@ -28,6 +28,7 @@ class Context:
     authenticate: Authenticate
     document: DocumentNode
     following: Following[Any] | None = None
+    stopped: bool = False
     _session: Session | None = None
     _asked: bool = False
     _loaders: Loaders | None = field(default=None)
@@ -47,11 +48,20 @@ class Context:
             self._loaders = Loaders(self.services, viewer, ViewerDoor(viewer.id))
         return self._loaders
 
-    def show(self, viewer: Viewer, following: Following[Any]) -> Loaders:
-        """New loaders behind the door of the event that is shown now: what a loader remembers must not outlive an
-        event.
-        """
+    def stop(self) -> None:
+        """Whoever asked wants no more of it."""
+        self.stopped = True
+        if self.following is not None:
+            self.following.stop()
+
+    def follow(self, following: Following[Any]) -> None:
+        """The subscription that this operation is."""
         self.following = following
+        if self.stopped:
+            following.stop()
+
+    def show(self, viewer: Viewer, following: Following[Any]) -> Loaders:
+        """New loaders behind the door of the event that is shown now: nothing that is remembered outlives an event."""
         self._loaders = Loaders(self.services, viewer, following.door)
         return self._loaders
 

@@ -65,7 +65,7 @@ class GroupsSnapshotEvent(GroupEvent):
 
     @strawberry.field(description="Your open invitations, oldest first. Replace your list with these.")
     def invitations(self) -> list[Invitation]:
-        return [invitation(membership, group) for membership, group in self.news.invitations]
+        return [invitation(event) for event in self.news.invitations]
 
 
 @strawberry.type(description="You created a group, on this device or another. Add it.")
@@ -172,7 +172,7 @@ def _of_user_log(news: OwnNews) -> GroupEvent:
     if event.kind is UserEventKind.ADDED_TO_GROUP:
         return AddedToGroupEvent(**common, entered=_entered(event))
     if event.kind is UserEventKind.INVITED:
-        return InvitedToGroupEvent(**common, invitation=_invitation(event))
+        return InvitedToGroupEvent(**common, invitation=invitation(event))
     return InvitationEndedEvent(**common, reason=InvitationEnd[event.data["reason"]])
 
 
@@ -188,17 +188,4 @@ def _entered(event: records.UserEvent) -> records.Membership:
         added_by=UUID(hex=added_by) if added_by else None,
         created_at=event.occurred_at,
         joined_seq=event.data["after"],
-        readable_from=0,
-    )
-
-
-def _invitation(event: records.UserEvent) -> Invitation:
-    """What the user was shown when invited: later names are not theirs to see once the invitation has ended."""
-    assert event.group_id is not None
-    return Invitation(
-        group_id=ids.encode(ids.GROUP, event.group_id),
-        group_name=event.data["name"],
-        group_description=event.data["description"],
-        created_at=datetime.fromisoformat(event.data["at"]),
-        inviter=event.actor_id,
     )

@@ -5,19 +5,29 @@ Knows nothing of the schema that the page is for.
 
 import gzip
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-_FOLDER = Path(__file__).resolve().parent.parent / "web" / "graphiql"
+_ROOT = Path(__file__).resolve().parent.parent
+_FOLDER = _ROOT / "web" / "graphiql"
+_OPERATIONS = "operations.json"
 _NAMED = re.compile(r"(?<=graphql/assets/)[\w./-]+")
-_MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".graphql": "text/plain"}
+_MEDIA_TYPES = {
+    ".js": "text/javascript",
+    ".css": "text/css",
+    ".svg": "image/svg+xml",
+    ".graphql": "text/plain",
+    ".json": "application/json",
+}
 _YEAR = 365 * 24 * 60 * 60
 
 _SAFE = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
@@ -65,9 +75,36 @@ def _index() -> str:
 
 @cache
 def _assets() -> Mapping[str, _Asset]:
-    """Every file that the page names, by that name; no other file can be asked for."""
-    names = sorted(set(_NAMED.findall(_index())))
-    return {name: _Asset((_FOLDER / name).read_bytes(), _MEDIA_TYPES[Path(name).suffix]) for name in names}
+    """Every file that the page names, and the modules beside it, by their names; no other file can be asked for."""
+    names = {*_NAMED.findall(_index()), *(path.name for path in _FOLDER.glob("*.js"))}
+    return {name: _Asset(_content(name), _MEDIA_TYPES[Path(name).suffix]) for name in sorted(names)}
+
+
+def _content(name: str) -> bytes:
+    return _operations() if name == _OPERATIONS else (_FOLDER / name).read_bytes()
+
+
+def _operations() -> bytes:
+    """The sections of the pane, each operation with its document of graphql/operations and the variables to begin
+    with.
+    """
+    sections: dict[str, dict[str, Any]] = json.loads((_FOLDER / _OPERATIONS).read_bytes())
+    return json.dumps(
+        [
+            {
+                "section": section,
+                "operations": [
+                    {"name": name, "document": _document(name), "variables": variables}
+                    for name, variables in operations.items()
+                ],
+            }
+            for section, operations in sections.items()
+        ]
+    ).encode()
+
+
+def _document(name: str) -> str:
+    return (_ROOT / "graphql" / "operations" / f"{name}.graphql").read_text("utf-8")
 
 
 @cache

@@ -68,10 +68,7 @@ class Query:
     @strawberry.field(description="Your open invitations, oldest first; at most 100.")
     async def my_invitations(self, info: Info) -> list[Invitation] | None:
         viewer = await info.context.viewer()
-        return [
-            invitation(membership, group)
-            for membership, group in await groups.invitations(info.context.services, viewer)
-        ]
+        return [invitation(event) for event in await groups.invitations(info.context.services, viewer)]
 
     @strawberry.field(description="The user of that name, to add or invite; null if there is none.")
     async def user(

@@ -161,6 +161,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[SocketContext, None]):
         self._watch: SessionWatch | None = None
         self._ending: asyncio.Task[None] | None = None
         self._subscriptions: dict[SocketOperation, tuple[Context, OperationLine]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
         self._life = asyncio.timeout(None)
 
     async def handle(self) -> None:
@@ -181,6 +182,12 @@ class SocketHandler(BaseGraphQLTransportWSHandler[SocketContext, None]):
             self._watch.stop()
         if self._ending is not None and self._ending is not asyncio.current_task():
             self._ending.cancel()
+        for operation_id in tuple(self.operations):
+            await self.cleanup_operation(operation_id)
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=LAST_WORDS_SECONDS)
+            for task in late:
+                task.cancel()
         await super().shutdown()
 
     async def handle_message(self, message: object) -> None:
@@ -213,6 +220,10 @@ class SocketHandler(BaseGraphQLTransportWSHandler[SocketContext, None]):
             )
             return
         await super().handle_subscribe(message)
+        operation = self.operations.get(message["id"])
+        if operation is not None and (task := _task(operation)):
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     def forget_id(self, id: str) -> None:
         self.operations.pop(id, None)
@@ -225,15 +236,14 @@ class SocketHandler(BaseGraphQLTransportWSHandler[SocketContext, None]):
             self._stop(operation)
 
     def _stop(self, operation: SocketOperation) -> None:
-        """Cancel what waits for events.
+        """It ends by itself, soon.
 
-        What is being executed ends by itself: cancelled between two fields, graphql-core leaves coroutines that were
-        never awaited.
+        Cancelled in the middle of an execution, graphql-core leaves coroutines that were never awaited, and a database
+        driver a connection that is of no more use.
         """
-        context, _ = self._subscriptions.get(operation, (None, None))
-        task = _task(operation)
-        if task is not None and context is not None and not (context.following and context.following.is_shown):
-            task.cancel()
+        if running := self._subscriptions.get(operation):
+            context, _ = running
+            context.stop()
 
     # The end of the session
 
@@ -309,6 +319,8 @@ class SocketHandler(BaseGraphQLTransportWSHandler[SocketContext, None]):
         await self._execute(operation, prepared, line)
 
     async def _execute(self, operation: SocketOperation, prepared: Prepared, line: OperationLine) -> None:
+        if operation.completed:
+            return
         context = Context(self.view.services, self._authenticate, prepared.document)
         if prepared.is_subscription:
             self._subscriptions[operation] = context, line
@@ -362,7 +374,11 @@ class SocketHandler(BaseGraphQLTransportWSHandler[SocketContext, None]):
         try:
             if refused := following.refusal if following is not None else _refusal_of(result):
                 raise refused
-            if following is not None and not await following.settle(faulty=any(map(is_fault, errors))):
+            if (
+                following is not None
+                and following.is_shown
+                and not await following.settle(faulty=any(map(is_fault, errors)))
+            ):
                 return True
         except Lagging:
             raise

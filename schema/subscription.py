@@ -8,7 +8,6 @@ import strawberry
 
 from resolvers.messages import MessagesFollowing
 from resolvers.news import NewsFollowing
-from resolvers.refusals import Refusal
 
 from . import ids
 from .context import Info
@@ -43,13 +42,10 @@ class Subscription:
     ) -> AsyncGenerator[GroupMessageEvent, None]:
         viewer = await info.context.viewer()
         following = MessagesFollowing(info.context.services, viewer, ids.group(group_id), after)
-        try:
-            async with aclosing(following.events()) as facts:
-                async for fact in facts:
-                    yield message_event(info.context.show(viewer, following), fact)
-        except Refusal as refusal:
-            following.refusal = refusal
-            raise
+        info.context.follow(following)
+        async with aclosing(following.events()) as facts:
+            async for fact in facts:
+                yield message_event(info.context.show(viewer, following), fact)
 
     @strawberry.subscription(
         description="What happens to your groups and to your place in them, on all your devices. With `snapshot: true` "
@@ -59,10 +55,7 @@ class Subscription:
     async def my_group_events(self, info: Info, snapshot: WithSnapshot = False) -> AsyncGenerator[GroupEvent, None]:
         viewer = await info.context.viewer()
         following = NewsFollowing(info.context.services, viewer, snapshot=bool(snapshot))
-        try:
-            async with aclosing(following.events()) as news:
-                async for each in news:
-                    yield group_event(info.context.show(viewer, following), each)
-        except Refusal as refusal:
-            following.refusal = refusal
-            raise
+        info.context.follow(following)
+        async with aclosing(following.events()) as news:
+            async for each in news:
+                yield group_event(info.context.show(viewer, following), each)

@@ -63,8 +63,8 @@ class Invitation:
     group_id: strawberry.ID = strawberry.field(
         description="The group, to answer with `answerInvitation`. `group(id:)` is not yours to read yet."
     )
-    group_name: str = strawberry.field(description="The name of the group.")
-    group_description: str = strawberry.field(description="The description of the group.")
+    group_name: str = strawberry.field(description="The name of the group when you were invited.")
+    group_description: str = strawberry.field(description="Its description when you were invited.")
     created_at: datetime = strawberry.field(description="When you were invited.")
     inviter: strawberry.Private[UUID | None]
 
@@ -73,13 +73,15 @@ class Invitation:
         return await user_or_none(info, self.inviter)
 
 
-def invitation(membership: records.Membership, group: records.Group) -> Invitation:
+def invitation(event: records.UserEvent) -> Invitation:
+    """What the user was shown when invited: later names are not theirs to see, and once it has ended nothing is."""
+    assert event.group_id is not None
     return Invitation(
-        group_id=ids.encode(ids.GROUP, group.id),
-        group_name=group.name,
-        group_description=group.description,
-        created_at=membership.created_at,
-        inviter=membership.added_by,
+        group_id=ids.encode(ids.GROUP, event.group_id),
+        group_name=event.data["name"],
+        group_description=event.data["description"],
+        created_at=event.occurred_at,
+        inviter=event.actor_id,
     )
 
 

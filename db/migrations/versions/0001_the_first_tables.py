@@ -75,8 +75,12 @@ def _create_groups() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("joined_seq", sa.BigInteger(), nullable=True),
         sa.Column("readable_from", sa.BigInteger(), nullable=False),
+        sa.Column("invitation_seq", sa.BigInteger(), nullable=True),
         sa.CheckConstraint(
             "(status = 'ACCEPTED') = (joined_seq IS NOT NULL)", name=op.f("ck_memberships_joined_when_accepted")
+        ),
+        sa.CheckConstraint(
+            "(status = 'PENDING') = (invitation_seq IS NOT NULL)", name=op.f("ck_memberships_invitation_while_pending")
         ),
         sa.ForeignKeyConstraint(["added_by"], ["users.id"], name=op.f("fk_memberships_added_by")),
         sa.ForeignKeyConstraint(["group_id"], ["groups.id"], name=op.f("fk_memberships_group_id")),
