@@ -24,6 +24,7 @@ async def lock(transaction: Transaction, group_id: UUID) -> Group | None:
     """The group with its log's end locked until the transaction ends. Whatever is judged is read after this."""
     statement = select(*rows.GROUP.columns).where(GROUPS.id == group_id).with_for_update(key_share=True)
     found = (await transaction.execute(statement)).first()
+    transaction.was_waited_for()
     return rows.group(found) if found else None
 
 

@@ -46,7 +46,7 @@ class Reader:
         """Raises Unavailable."""
         try:
             async with self._engine.connect() as connection:
-                yield LoopTransaction(self._clock(), connection)
+                yield LoopTransaction(self._clock, connection)
         except (SQLAlchemyError, OSError, TimeoutError) as error:
             raise translated(error, committed=False) from error
 
@@ -104,7 +104,7 @@ class Writer:
         committing = False
         try:
             async with self._engine.connect() as connection:
-                transaction = LoopTransaction(self._clock(), connection)
+                transaction = LoopTransaction(self._clock, connection)
                 result = await work(transaction)
                 committing = True
                 await connection.commit()

@@ -78,7 +78,7 @@ class Reader:
             connection = self._idle.pop() if self._idle else self._engine.connect()
             try:
                 connection.begin()
-                yield DirectTransaction(self._clock(), connection)
+                yield DirectTransaction(self._clock, connection)
             finally:
                 self._leave(connection)
         except SQLAlchemyError as error:
@@ -240,7 +240,7 @@ class Writer:
                 return
 
     def _perform(self, connection: Connection, job: _Job) -> None:
-        transaction = DirectTransaction(self._clock(), connection)
+        transaction = DirectTransaction(self._clock, connection)
         job.forget()
         job.result = _driven(job.work(transaction))
         job.appended = transaction.appended

@@ -4,7 +4,7 @@ Knows nothing of the other rooms.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -36,10 +36,18 @@ class Appended:
 
 @dataclass
 class Transaction(ABC):
-    """One transaction: `now` is its single moment, `appended` what its commit will announce."""
+    """One transaction: `now` is its moment, `appended` what its commit will announce."""
 
-    now: datetime
+    clock: Callable[[], datetime]
+    now: datetime = field(init=False)
     appended: list[Appended] = field(default_factory=list[Appended], init=False)
+
+    def __post_init__(self) -> None:
+        self.now = self.clock()
+
+    def was_waited_for(self) -> None:
+        """A lock was waited for: what happens now happens after what its holder did."""
+        self.now = self.clock()
 
     @abstractmethod
     async def execute(self, statement: Executable, parameters: Parameters = None) -> Found: ...

@@ -16,7 +16,7 @@ from db.records import User, UserEventKind
 
 from . import text
 from .access import Viewer
-from .refusals import Refusal, bad_input, conflict, not_found, unauthenticated
+from .refusals import ErrorCode, Refusal, bad_input, conflict, not_found
 from .services import Services
 
 TOKEN_BYTES = 32
@@ -107,6 +107,10 @@ async def _create(transaction: Transaction, columns: Mapping[str, Any]) -> User:
     return (await users.get_many(transaction, [user_id]))[user_id]
 
 
+def wrong_password() -> Refusal:
+    return Refusal(ErrorCode.UNAUTHENTICATED, "The username or the password is wrong.")
+
+
 async def login(services: Services, *, username: str, password: str) -> LoggedIn:
     """A new token.
 
@@ -118,12 +122,13 @@ async def login(services: Services, *, username: str, password: str) -> LoggedIn
         known = await users.password_hash(transaction, user.id) if user and user.disabled_at is None else None
     given = password if len(password) <= text.MAX_PASSWORD_BYTES and text.is_carryable(password) else ""
     if not await services.hasher.verify(known, given) or user is None:
-        raise Refusal(unauthenticated().code, "The username or the password is wrong.")
-    return await issue_token(services, user, services.settings.token_days)
+        raise wrong_password()
+    return await issue_token(services, user, services.settings.token_days, proven=known)
 
 
-async def issue_token(services: Services, user: User, days: int) -> LoggedIn:
-    """A token for a user whose right to it was proven; beyond the bound the oldest ends.
+async def issue_token(services: Services, user: User, days: int, *, proven: str | None = None) -> LoggedIn:
+    """A token for a user whose right to it was proven (by the password whose hash is `proven`); beyond the bound the
+    oldest ends.
 
     Raises NOT_FOUND if the user was disabled meanwhile.
     """
@@ -132,6 +137,8 @@ async def issue_token(services: Services, user: User, days: int) -> LoggedIn:
         logs = await events.lock_users(transaction, [user.id])
         if user.id not in logs.heads:
             raise not_found("user")
+        if proven is not None and await users.password_hash(transaction, user.id) != proven:
+            raise wrong_password()  # it was changed while it was being verified
         await users.drop_dead_tokens(transaction, user.id)
         if oldest := await users.tokens_beyond(transaction, user.id, services.settings.max_tokens_per_user - 1):
             _log_ended(logs, user.id, await users.end_tokens(transaction, user.id, only=oldest))

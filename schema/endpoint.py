@@ -4,6 +4,7 @@ Follows the GraphQL-over-HTTP draft: `application/graphql-response+json` answers
 `application/json` answers 200 for every well-formed request.
 """
 
+import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from .schema import schema
 JSON = "application/json"
 GRAPHQL_JSON = "application/graphql-response+json"
 BEARER = "bearer "
+BODY_SECONDS = 15.0
 
 
 class BadRequest(Exception):
@@ -116,10 +118,14 @@ async def read_body(request: Request, most: int) -> bytes:
     if length.isdigit() and int(length) > most:
         raise BadRequest(413, f"The body must be at most {most:,} bytes.")
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > most:
-            raise BadRequest(413, f"The body must be at most {most:,} bytes.")
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > most:
+                    raise BadRequest(413, f"The body must be at most {most:,} bytes.")
+    except TimeoutError:
+        raise BadRequest(408, "The body did not come in time.") from None
     return bytes(body)
 
 

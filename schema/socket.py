@@ -5,7 +5,7 @@ Close codes say what a client should do: 4400 and other fatal ones only for what
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from datetime import timedelta
 from typing import Any, cast
@@ -14,10 +14,10 @@ from graphql import GraphQLError
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
-from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
-from strawberry.asgi import ASGIWebSocketAdapter, GraphQL
+from starlette.websockets import WebSocket
+from strawberry.asgi import GraphQL
 from strawberry.exceptions import ConnectionRejectionError
-from strawberry.http.exceptions import NonJsonMessageReceived, NonTextMessageReceived, WebSocketDisconnected
+from strawberry.http.exceptions import WebSocketDisconnected
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler, Operation
 from strawberry.types import ExecutionResult
@@ -32,98 +32,14 @@ from resolvers.users import Session
 
 from .context import Context
 from .documents import Prepared, Rejected, prepare
-from .endpoint import bearer, graphql_request, is_object, read_json, write_json
+from .endpoint import bearer, graphql_request
 from .errors import is_fault, present, present_all, present_refusal, refusal_of
+from .frames import BadMessage, SocketAdapter, Stalled, TooBig, checked
 from .operations import OperationLine
 from .schema import schema
 
-TOO_BIG, TRY_AGAIN, FORBIDDEN, BAD_MESSAGE = 1009, 1013, 4403, 4400
-SEND_SECONDS = 30.0  # no progress for so long: the peer does not read
-CLOSE_SECONDS = 1.0  # for a close frame to leave; then the transport is closed without it
-LAST_WORDS_SECONDS = 5.0  # for queries and mutations under way when the session ends
-LONGEST_REASON = 120  # a close frame carries 123 bytes
-LONGEST_ID = 128
-FIELDS: Mapping[str, frozenset[str]] = {
-    "connection_init": frozenset({"type", "payload"}),
-    "ping": frozenset({"type", "payload"}),
-    "pong": frozenset({"type", "payload"}),
-    "subscribe": frozenset({"type", "id", "payload"}),
-    "complete": frozenset({"type", "id"}),
-}
-
-
-class TooBig(Exception):
-    """A message beyond the bound."""
-
-
-class BadMessage(Exception):
-    """A message that the protocol does not know; the text is the reason to close with."""
-
-
-def checked(message: object) -> dict[str, Any]:
-    """The message, if graphql-transport-ws knows it. Raises BadMessage."""
-    if not is_object(message):
-        raise BadMessage("A message must be a JSON object")
-    kind = message.get("type")
-    if not isinstance(kind, str) or kind not in FIELDS:
-        raise BadMessage("Unknown message type")
-    if "payload" in message and kind != "subscribe" and not isinstance(message["payload"], dict | None):
-        raise BadMessage(f"The payload of {kind} must be an object")
-    if "id" in FIELDS[kind] and not (isinstance(message.get("id"), str) and 1 <= len(message["id"]) <= LONGEST_ID):
-        raise BadMessage(f"{kind} needs an id of 1 to {LONGEST_ID} characters")
-    if kind == "subscribe" and not _is_request(message.get("payload")):
-        raise BadMessage("subscribe needs a payload with query, and may have variables, operationName and extensions")
-    if message.get("payload", ...) is None:
-        del message["payload"]
-    return message
-
-
-def _is_request(payload: object) -> bool:
-    if not is_object(payload) or not isinstance(payload.get("query"), str):
-        return False
-    name, variables, extensions = payload.get("operationName"), payload.get("variables"), payload.get("extensions")
-    return isinstance(name, str | None) and isinstance(variables, dict | None) and isinstance(extensions, dict | None)
-
-
-class Stalled(WebSocketDisconnected):
-    """The peer has read nothing for too long."""
-
-
-class SocketAdapter(ASGIWebSocketAdapter):
-    """Text frames in and out, bounded."""
-
-    view: "SocketEndpoint"
-
-    async def iter_json(self, *, ignore_parsing_errors: bool = False) -> AsyncGenerator[object]:  # noqa: ARG002
-        """Raises NonTextMessageReceived, NonJsonMessageReceived, TooBig."""
-        with suppress(WebSocketDisconnect):
-            while self.ws.application_state is not WebSocketState.DISCONNECTED:
-                frame = await self.ws.receive()
-                if frame["type"] == "websocket.disconnect":
-                    return
-                text = frame.get("text")
-                if text is None:
-                    raise NonTextMessageReceived
-                if len(text.encode(errors="replace")) > self.view.services.settings.max_frame_bytes:
-                    raise TooBig
-                try:
-                    yield read_json(text)
-                except ValueError as error:
-                    raise NonJsonMessageReceived from error
-
-    async def send_json(self, message: Mapping[str, object]) -> None:
-        try:
-            async with asyncio.timeout(SEND_SECONDS):
-                await self.ws.send_text(write_json(message).decode())
-        except TimeoutError:
-            raise Stalled from None
-        except (WebSocketDisconnect, RuntimeError) as error:
-            raise WebSocketDisconnected from error
-
-    async def close(self, code: int, reason: str) -> None:
-        with suppress(WebSocketDisconnect, RuntimeError, TimeoutError):
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await self.ws.close(code, reason[:LONGEST_REASON])
+TOO_BIG, TRY_AGAIN, FORBIDDEN = 1009, 1013, 4403
+LAST_WORDS_SECONDS = 5.0  # for what is under way when a session or a socket ends
 
 
 class SocketContext:
@@ -158,6 +74,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[SocketContext, None]):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        self.websocket.max_bytes = self.view.services.settings.max_frame_bytes
         self._watch: SessionWatch | None = None
         self._ending: asyncio.Task[None] | None = None
         self._subscriptions: dict[SocketOperation, tuple[Context, OperationLine]] = {}
