@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from subprocess import PIPE
 
@@ -349,8 +350,8 @@ async def test_a_connection_that_fails_is_not_a_schema_that_is_old(database: str
 
 
 def test_the_next_revision_is_drafted_from_the_tables(tmp_path: Path) -> None:
-    columns = Column("at", UtcDateTime, primary_key=True), Column("name", AutoString(50)), Column("text", AutoString())
-    sketch = Table("sketches", metadata, *columns)
+    texts = Column[str]("name", AutoString(50)), Column[str]("text", AutoString())
+    sketch = Table("sketches", metadata, Column[datetime]("at", UtcDateTime, primary_key=True), *texts)
     try:
         revise.draft("Add sketches.", tmp_path)
     finally:

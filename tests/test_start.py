@@ -20,7 +20,7 @@ from uvicorn.config import STARTUP_FAILURE
 from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
-from commands.server import check_neighbours, listen, options, run_here
+from commands.server import check_neighbours, check_workers, listen, options, run_here
 from db import migrate
 from settings import Settings
 from tests.engines import Postgres, Redis
@@ -107,9 +107,15 @@ async def test_a_taken_port_is_one_clear_line(on_sqlite: dict[str, Any]) -> None
     )
 
 
-async def test_an_address_that_is_not_ours_is_one_clear_line(on_sqlite: dict[str, Any]) -> None:
-    assert "Cannot listen on port" in await refused(on_sqlite, "--host", "192.0.2.1")
-    assert "no address 'no..name'" in await refused(on_sqlite, "--host", "no..name")
+def test_an_address_that_is_not_ours_is_one_clear_line(capsys: pytest.CaptureFixture[str]) -> None:
+    for host in ("192.0.2.1", "no..name"):
+        with pytest.raises(typer.Exit):
+            listen(host, 0)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "parley: Cannot listen on port 0 of 192.0.2.1: Cannot assign requested address.",
+        "parley: There is no address 'no..name' to listen on: choose another with --host.",
+    ]
 
 
 async def test_an_unreachable_database_is_one_clear_line_without_its_password(on_sqlite: dict[str, Any]) -> None:
@@ -130,18 +136,12 @@ async def test_an_unreachable_broker_is_one_clear_line_without_its_password(on_s
     assert "hunter2" not in line
 
 
-@pytest.mark.parametrize(
-    ("changes", "line"),
-    [
-        ({"database_url": "mysql://ada:hunter2@db/chat"}, "DATABASE_URL must begin with sqlite:// or postgresql://."),
-        ({"broadcast_url": "kafka://:hunter2@b"}, "BROADCAST_URL must begin with memory:// or redis://."),
-        ({"token_days": "0"}, "TOKEN_DAYS should be greater than 0."),
-    ],
-)
-async def test_a_setting_that_cannot_be_is_named_without_its_value(
-    on_sqlite: dict[str, Any], changes: dict[str, Any], line: str
-) -> None:
-    assert await refused({**on_sqlite, **changes}) == f"parley: {line}\n"
+async def test_a_setting_that_cannot_be_is_named_without_its_value(on_sqlite: dict[str, Any]) -> None:
+    wrong = {"database_url": "mysql://ada:hunter2@db/chat", "broadcast_url": "kafka://:hunter2@b", "token_days": "0"}
+    assert await refused({**on_sqlite, **wrong}) == (
+        "parley: DATABASE_URL must begin with sqlite:// or postgresql://; "
+        "BROADCAST_URL must begin with memory:// or redis://; TOKEN_DAYS should be greater than 0.\n"
+    )
 
 
 async def test_arguments_that_make_no_sense_are_a_matter_of_usage(on_sqlite: dict[str, Any]) -> None:
@@ -158,9 +158,20 @@ async def test_arguments_that_make_no_sense_are_a_matter_of_usage(on_sqlite: dic
         ("postgresql://nowhere/chat", "memory://", "set BROADCAST_URL=redis://..."),
     ],
 )
-async def test_more_workers_are_refused_with_what_to_set(database: str, broker: str, missing: str) -> None:
-    line = await refused({"database_url": database, "broadcast_url": broker}, "--workers", "2")
-    assert line == f"parley: SQLite and memory:// are for one process: to run 2 workers, {missing}.\n"
+def test_more_workers_than_the_stack_can_serve_are_refused_with_what_to_set(
+    database: str, broker: str, missing: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = Settings(database_url=database, broadcast_url=broker)
+    check_workers(given, 1)
+    with pytest.raises(typer.Exit) as refusal:
+        check_workers(given, 2)
+    assert refusal.value.exit_code == 1
+    said = capsys.readouterr().err
+    assert said == f"parley: SQLite and memory:// are for one process: to run 2 workers, {missing}.\n"
+
+
+async def test_more_workers_on_sqlite_do_not_start(on_sqlite: dict[str, Any]) -> None:
+    assert "to run 2 workers, set DATABASE_URL=postgresql://..." in await refused(on_sqlite, "--workers", "2")
 
 
 async def test_a_second_server_on_the_same_sqlite_file_is_refused_until_the_first_is_gone(
@@ -169,10 +180,9 @@ async def test_a_second_server_on_the_same_sqlite_file_is_refused_until_the_firs
     by_another_name = tmp_path / "linked.db"
     async with Node(as_environment(on_sqlite), tmp_path / "log") as first:
         by_another_name.symlink_to(tmp_path / "parley.db")
-        for name in ("parley.db", by_another_name.name):
-            line = await refused({**on_sqlite, "database_url": f"sqlite:///{tmp_path / name}"})
-            assert f"Another server (process {first.pid}) has {tmp_path}/parley.db" in line
-            assert "DATABASE_URL=postgresql://... and BROADCAST_URL=redis://..." in line
+        line = await refused({**on_sqlite, "database_url": f"sqlite:///{by_another_name}"})
+        assert f"Another server (process {first.pid}) has {tmp_path}/parley.db" in line
+        assert "DATABASE_URL=postgresql://... and BROADCAST_URL=redis://..." in line
         assert await first.is_ready()
         first.kill()
         async with Node(as_environment(on_sqlite), tmp_path / "second.log") as second:

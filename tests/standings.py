@@ -1,0 +1,131 @@
+"""What somebody can be in a group, people who are that in one group, and an action for each operation."""
+
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from db import memberships
+from db.engine import Database, Transaction
+from db.records import MemberRole, MembershipStatus
+from resolvers.access import ALLOWED, Operation
+from schema import ids
+from tests.harness import Json, Person, Server, World
+from tests.harness.client import JsonValue
+
+PENDING, ACCEPTED, REJECTED = MembershipStatus.PENDING, MembershipStatus.ACCEPTED, MembershipStatus.REJECTED
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What somebody is in a group; `status` None: nothing, either never or not any more."""
+
+    name: str
+    status: MembershipStatus | None = None
+    role: MemberRole | None = None
+
+    def may(self, wanted: Operation) -> bool:
+        return self.status is not None and self.role is not None and (self.status, self.role) in ALLOWED[wanted]
+
+
+OUTSIDER, REMOVED, LEFT = Standing("an outsider"), Standing("a removed member"), Standing("who left")
+INVITED = Standing("an invited user", PENDING, MemberRole.MEMBER)
+DECLINED = Standing("who declined", REJECTED, MemberRole.MEMBER)
+NO_MEMBERS = [OUTSIDER, REMOVED, LEFT, INVITED, DECLINED]
+MEMBER, MODERATOR, ADMIN = [Standing(f"a member with the role {role}", ACCEPTED, role) for role in MemberRole]
+MEMBERS = [MEMBER, MODERATOR, ADMIN]
+NO_MEMBERS_WITH_ROLES = [
+    Standing(f"{each.name} with the role {role}", each.status, role)
+    for each in (INVITED, DECLINED)
+    for role in (MemberRole.MODERATOR, MemberRole.ADMIN)
+]
+EVERY_STANDING = [*NO_MEMBERS, *NO_MEMBERS_WITH_ROLES, *MEMBERS]
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A group with a secret name, its admin, a member, a stranger, and the actor whose standing is tried out."""
+
+    world: World
+    group_id: str
+    secret: str
+    admin: Person
+    member: Person
+    stranger: Person
+    actor: Person
+
+    def input(self, **more: Any) -> Json:
+        """Variables of a mutation about the group."""
+        return {"input": {"groupId": self.group_id, **more}}
+
+    async def head(self) -> str:
+        return await self.admin.head(self.group_id)
+
+
+ACTIONS: Mapping[Operation, Callable[[Scene], Awaitable[JsonValue]]] = {
+    Operation.READ: lambda scene: scene.actor.run("Group", id=scene.group_id),
+    Operation.SEND: lambda scene: scene.actor.run("SendGroupMessage", **scene.input(content="hello")),
+    Operation.ADD_MEMBER: lambda scene: scene.actor.run("AddMember", **scene.input(userId=scene.stranger.id)),
+    Operation.INVITE_MEMBER: lambda scene: scene.actor.run("InviteMember", **scene.input(userId=scene.stranger.id)),
+    Operation.REMOVE_MEMBER: lambda scene: scene.actor.run("RemoveMember", **scene.input(userId=scene.member.id)),
+    Operation.CHANGE_ROLE: lambda scene: scene.actor.run(
+        "ChangeMemberRole", **scene.input(userId=scene.member.id, role="MODERATOR")
+    ),
+    Operation.UPDATE_GROUP: lambda scene: scene.actor.run("UpdateGroup", **scene.input(name="Another name")),
+    Operation.DELETE_GROUP: lambda scene: scene.actor.run("DeleteGroup", **scene.input()),
+    Operation.LEAVE: lambda scene: scene.actor.run("LeaveGroup", **scene.input()),
+    Operation.ANSWER_INVITATION: lambda scene: scene.actor.run("AnswerInvitation", **scene.input(accept=True)),
+}
+
+
+async def scenes_for(world: World, standings: Iterable[Standing]) -> dict[Standing, Scene]:
+    """One new group with an actor for each standing, reached through the API as far as that leads there."""
+    admin, member, stranger = await world.users("admin", "member", "stranger")
+    secret = f"secret-{uuid.uuid4().hex}"
+    group_id = await world.group(admin, member, name=secret)
+    scenes: dict[Standing, Scene] = {}
+    for standing in standings:
+        scene = Scene(world, group_id, secret, admin, member, stranger, await world.user("actor"))
+        await _take_place(scene, standing)
+        scenes[standing] = scene
+    return scenes
+
+
+async def scene_for(world: World, standing: Standing) -> Scene:
+    """A new group for one actor."""
+    return (await scenes_for(world, [standing]))[standing]
+
+
+async def _take_place(scene: Scene, standing: Standing) -> None:
+    subject = scene.input(userId=scene.actor.id)
+    if standing in (REMOVED, LEFT):
+        await scene.admin.run("AddMember", **subject)
+        if standing is REMOVED:
+            await scene.admin.run("RemoveMember", **subject)
+        else:
+            await scene.actor.run("LeaveGroup", **scene.input())
+    elif standing.status is ACCEPTED:
+        await scene.admin.run("AddMember", **scene.input(userId=scene.actor.id, role=standing.role))
+    elif standing.status is not None:
+        await scene.admin.run("InviteMember", **subject)
+        if standing.status is REJECTED:
+            await scene.actor.run("AnswerInvitation", **scene.input(accept=False))
+        if standing in NO_MEMBERS_WITH_ROLES:
+            await _forge_role(scene, standing)
+
+
+async def _forge_role(scene: Scene, standing: Standing) -> None:
+    """Write a role that no mutation gives to somebody who is not a member: the table has an answer for it."""
+    assert isinstance(scene.world.server, Server)
+    assert standing.role is not None
+    key, role = (ids.group(scene.group_id), ids.user(scene.actor.id)), standing.role
+
+    async def work(transaction: Transaction) -> None:
+        membership = await memberships.get(transaction, *key)
+        assert membership is not None
+        assert membership.status is standing.status
+        await memberships.change(transaction, replace(membership, role=role))
+
+    database = Database(scene.world.server.settings.database_url, pool_size=1)
+    await database.write(work)
+    await database.stop()
