@@ -1,12 +1,13 @@
 """What a client may ask of a page, and what a page says of itself. Knows nothing of SQL or GraphQL."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 from uuid import UUID
 
 from db.engine import Transaction
 from db.pages import Keys
+from db.records import Group
 
 from .access import Door
 from .refusals import Refusal, bad_input
@@ -52,6 +53,7 @@ class Page(Generic[T]):
     rows: Sequence[T]
     has_previous: bool
     has_next: bool
+    group: Group | None = None  # whose rows they are, from the same snapshot
 
 
 def cut(request: PageRequest, probed: Sequence[T]) -> Page[T]:
@@ -75,6 +77,7 @@ async def behind_door(
     opened = await door.open(transaction, group_ids)
     readable = [group_id for group_id in group_ids if not isinstance(opened[group_id], Refusal)]
     found = await read(transaction, readable, request.probe)
-    pages = {group_id: cut(request, found[group_id]) for group_id in readable}
-    refused = {group_id: each for group_id, each in opened.items() if isinstance(each, Refusal)}
-    return pages | refused
+    return {
+        group_id: each if isinstance(each, Refusal) else replace(cut(request, found[group_id]), group=each)
+        for group_id, each in opened.items()
+    }

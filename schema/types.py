@@ -243,6 +243,10 @@ class MessageConnection:
     edges: list[MessageEdge] = strawberry.field(description="The messages with their cursors.")
     nodes: list[Message] = strawberry.field(description="The messages alone.")
     page_info: PageInfo = strawberry.field(description="Where this page lies.")
+    head_cursor: str = strawberry.field(
+        description="The stream position that belongs to this page: subscribe with `after: headCursor`, and nothing "
+        "falls between page and stream. `Group.headCursor` may have moved on in a cache; this one stays with the list."
+    )
 
 
 @strawberry.type(description="A member in a list.")
@@ -284,8 +288,12 @@ async def message_page(
     request = requested(first, last, *keys, newest_by_default=True)
     page = await (await info.context.loaders()).messages.load((group_id, request))
     edges = [message_edge(Message(record=message)) for message in page.rows]
+    assert page.group is not None
     return MessageConnection(
-        edges=edges, nodes=[edge.node for edge in edges], page_info=page_info(page, [edge.cursor for edge in edges])
+        head_cursor=head_cursor(page.group),
+        edges=edges,
+        nodes=[edge.node for edge in edges],
+        page_info=page_info(page, [edge.cursor for edge in edges]),
     )
 
 
@@ -339,6 +347,11 @@ class GroupMessageEvent:
     def message(self) -> Message:
         assert self.fact.message is not None
         return Message(record=self.fact.message)
+
+    @strawberry.field(description="The message as an edge of `Group.messages`, for clients that keep connections.")
+    def message_edge(self) -> MessageEdge:
+        assert self.fact.message is not None
+        return message_edge(Message(record=self.fact.message))
 
 
 @strawberry.type(description="A page of events after a stream position.")

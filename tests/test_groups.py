@@ -76,6 +76,18 @@ async def test_initial_members_are_members_at_once_in_the_given_order(world: Wor
     assert await cleo.run("MyInvitations") == []
 
 
+async def test_everybody_who_is_in_a_new_group_hears_of_it_once(world: World) -> None:
+    ada, bob, cleo = await world.users("ada", "bob", "cleo")
+    streams = [await person.group_events() for person in (ada, bob, cleo)]
+    created = await create(ada, memberIds=[bob.id, cleo.id])
+    events = [await stream.event() for stream in streams]
+    assert [event["__typename"] for event in events] == ["GroupCreatedEvent", "AddedToGroupEvent", "AddedToGroupEvent"]
+    assert [event["group"]["memberCount"] for event in events] == [3, 3, 3]
+    assert {(event["groupId"], event["actor"]["id"]) for event in events} == {(created["id"], ada.id)}
+    for stream in streams:
+        await stream.nothing()
+
+
 async def test_duplicates_and_the_creators_own_id_are_ignored(world: World) -> None:
     ada, bob = await world.users("ada", "bob")
     created = await create(ada, memberIds=[ada.id, bob.id, bob.id, ada.id, bob.id])
