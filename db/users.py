@@ -21,6 +21,11 @@ async def get_many(transaction: Transaction, ids: Collection[UUID]) -> dict[UUID
     return {user.id: user for user in map(rows.user, found)}
 
 
+async def exists(transaction: Transaction) -> bool:
+    """Whether there is any user at all."""
+    return (await transaction.execute(select(USERS.id).limit(1))).first() is not None
+
+
 async def by_username(transaction: Transaction, username: str) -> User | None:
     found = (await transaction.execute(select(*rows.USER.columns).where(USERS.username == username))).first()
     return rows.user(found) if found else None

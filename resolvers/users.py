@@ -251,6 +251,12 @@ async def by_username(services: Services, username: str) -> User | None:
     return user if user and user.disabled_at is None else None
 
 
+async def exists(services: Services) -> bool:
+    """Whether anybody has registered yet."""
+    async with services.read() as transaction:
+        return await users.exists(transaction)
+
+
 async def get_many(services: Services, ids: Collection[UUID]) -> Mapping[UUID, User]:
     async with services.read() as transaction:
         return await users.get_many(transaction, ids)

@@ -2,13 +2,16 @@
 
 import gzip
 import hashlib
+import json
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
-from graphql import build_schema, parse, validate
+from graphql import GraphQLSchema, OperationDefinitionNode, build_schema, parse, validate
+from graphql.execution.values import get_variable_values
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -20,6 +23,7 @@ from schema import graphiql
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "web" / "graphiql"
 VENDOR = PAGE / "vendor"
+OPERATIONS = "/graphql/assets/operations.json"
 
 
 def graphql(request: Request) -> Response:
@@ -51,7 +55,7 @@ class Elements(HTMLParser):
 
 def addresses(html: str) -> list[str]:
     """Everything the page loads, in its order."""
-    kinds = {"href", "src", "data-welcome"}
+    kinds = {"href", "src", "data-welcome", "data-operations"}
     return [value for _, attributes in Elements(html).all for name, value in attributes.items() if name in kinds]
 
 
@@ -105,20 +109,39 @@ def test_the_page_holds_no_inline_script_and_no_inline_style(browser: TestClient
 
 def test_every_address_in_the_page_is_relative_so_that_a_prefix_in_front_works(browser: TestClient) -> None:
     found = addresses(browser.get("/graphql").text)
-    assert len(found) == 9
+    assert len(found) == 12
     assert [address for address in found if not re.fullmatch(r"graphql/assets/[\w./-]+\?v=[0-9a-f]{16}", address)] == []
 
 
 def test_every_file_that_the_page_names_is_served_whole_and_kept_for_ever(browser: TestClient) -> None:
-    types = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml", "graphql": "text/plain"}
+    types = {
+        "js": "text/javascript",
+        "css": "text/css",
+        "svg": "image/svg+xml",
+        "graphql": "text/plain",
+        "json": "application/json",
+    }
     for address in named(browser):
         response = browser.get(address)
         name = address.removeprefix("/graphql/assets/").partition("?")[0]
-        assert response.content == (PAGE / name).read_bytes()
+        assert response.status_code == 200
+        assert name == "operations.json" or response.content == (PAGE / name).read_bytes()
         assert response.headers["content-type"].split(";")[0] == types[name.rpartition(".")[2]]
         assert response.headers["cache-control"] == "public, max-age=31536000, immutable"
         assert response.headers["x-content-type-options"] == "nosniff"
         assert response.headers["referrer-policy"] == "no-referrer"
+
+
+def test_every_module_that_the_script_imports_is_served_and_asked_for_anew_each_time(browser: TestClient) -> None:
+    seen, waiting = set[str](), ["parley.js"]
+    while waiting:
+        name = waiting.pop()
+        response = browser.get(f"/graphql/assets/{name}")
+        assert (response.status_code, response.headers["cache-control"]) == (200, "no-cache"), name
+        assert response.headers["content-type"].startswith("text/javascript")
+        seen.add(name)
+        waiting += set(re.findall(r'(?:from|import) "\./([\w./-]+)"', response.text)) - seen
+    assert seen == {path.name for path in PAGE.glob("*.js")}
 
 
 def test_a_file_asked_for_with_another_hash_is_not_kept(browser: TestClient) -> None:
@@ -154,6 +177,8 @@ def test_files_are_compressed_for_whoever_accepts_it(browser: TestClient) -> Non
     [
         "index.html",
         "vendor/README.md",
+        "vendor/LICENSE.react",
+        "operations/Login.graphql",
         "vendor/SHA256SUMS",
         "vendor/",
         "",
@@ -187,13 +212,50 @@ def test_our_own_files_name_no_other_host() -> None:
     assert set(re.findall(r"\w+://[^\s\"'`]+", text)) == {"http://www.w3.org/2000/svg"}
 
 
-def test_what_the_page_shows_first_is_valid_against_the_schema() -> None:
-    schema = build_schema((ROOT / "graphql" / "schema.graphql").read_text("utf-8"))
+@pytest.fixture(scope="module")
+def schema() -> GraphQLSchema:
+    return build_schema((ROOT / "graphql" / "schema.graphql").read_text("utf-8"))
+
+
+def prepared(browser: TestClient) -> list[dict[str, Any]]:
+    """The operations of the pane, in its order."""
+    return [operation for section in browser.get(OPERATIONS).json() for operation in section["operations"]]
+
+
+def test_the_pane_holds_every_document_of_the_folder_as_it_is_kept_there(browser: TestClient) -> None:
+    shown = [(each["name"], each["document"]) for each in prepared(browser)]
+    kept = [(path.stem, path.read_text("utf-8")) for path in (ROOT / "graphql" / "operations").glob("*.graphql")]
+    assert sorted(shown) == sorted(kept), "web/graphiql/operations.json says where each stands, and its variables"
+
+
+def test_each_operation_is_prepared_with_variables_that_its_document_takes(
+    browser: TestClient, schema: GraphQLSchema
+) -> None:
+    for each in prepared(browser):
+        (operation, *_) = parse(each["document"]).definitions
+        assert isinstance(operation, OperationDefinitionNode)
+        definitions = operation.variable_definitions or ()
+        assert set(each["variables"]) <= {definition.variable.name.value for definition in definitions}, each["name"]
+        assert not isinstance(get_variable_values(schema, definitions, each["variables"]), list), each["name"]
+
+
+def test_what_stands_for_an_id_is_something_that_the_page_learns_from_answers(browser: TestClient) -> None:
+    learned = set(re.findall(r'^  ("<[\w ]+>"):', (PAGE / "variables.js").read_text("utf-8"), re.MULTILINE))
+    used = set(re.findall(r'"<[\w ]+>"', json.dumps([each["variables"] for each in prepared(browser)])))
+    assert used == learned
+
+
+def test_the_tabs_of_the_start_are_operations_of_the_pane(browser: TestClient) -> None:
+    (listed,) = re.findall(r"\[welcome, \.\.\.(\[.+?\])\.map", (PAGE / "parley.js").read_text("utf-8"))
+    assert set(json.loads(listed)) <= {each["name"] for each in prepared(browser)}
+
+
+def test_what_the_page_shows_first_is_valid_against_the_schema(schema: GraphQLSchema) -> None:
     assert validate(schema, parse((PAGE / "welcome.graphql").read_text("utf-8"))) == []
 
 
-def test_what_the_bar_sends_is_valid_against_the_schema() -> None:
-    schema = build_schema((ROOT / "graphql" / "schema.graphql").read_text("utf-8"))
-    sent = re.findall(r'query: "(.+)"', (PAGE / "parley.js").read_text("utf-8"))
+def test_what_the_bar_sends_is_valid_against_the_schema(schema: GraphQLSchema) -> None:
+    text = "".join(path.read_text("utf-8") for path in PAGE.glob("*.js"))
+    sent = re.findall(r'query: "(.+)"', text)
     assert len(sent) == 4
     assert [error for document in sent for error in validate(schema, parse(document))] == []

@@ -161,7 +161,7 @@ def test_a_list_of_unbounded_length_is_a_connection(snapshot: GraphQLSchema) -> 
         node = each.name.removesuffix("Connection")
         shape = {name: type_of(field) for name, field in fields(each).items()}
         asked = {"edges": f"[{node}Edge!]!", "nodes": f"[{node}!]!", "pageInfo": "PageInfo!"}
-            assert shape.items() >= asked.items()
+        assert shape.items() >= asked.items()
     assert len(connections) == 3
 
 
