@@ -1,13 +1,14 @@
 """What every command stands on: settings, the services of one process, and refusals as one line. Knows no command."""
 
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime
 from typing import NoReturn
 
 import typer
 from pydantic import ValidationError
 
-from db.engine import Database, Unavailable
+from db.engine import Database, Unavailable, utc_now
 from db.lock import LockError
 from db.migrate import SchemaError, ensure
 from delivery.bus import Bus, BusUnavailable
@@ -22,10 +23,10 @@ from settings import Settings
 EXPECTED = (BusUnavailable, LockError, OSError, Refusal, SchemaError, Unavailable)
 
 
-def refuse(sentence: str) -> NoReturn:
-    """End the command with one line on stderr and exit code 1."""
+def refuse(sentence: str, exit_code: int = 1) -> NoReturn:
+    """End the command with one line on stderr."""
     typer.echo(f"parley: {sentence}", err=True)
-    raise typer.Exit(1)
+    raise typer.Exit(exit_code)
 
 
 @contextmanager
@@ -56,13 +57,13 @@ def _lowered(message: str) -> str:
 
 
 @asynccontextmanager
-async def services(given: Settings) -> AsyncGenerator[Services, None]:
+async def services(given: Settings, clock: Callable[[], datetime] = utc_now) -> AsyncGenerator[Services, None]:
     """The services of a command, which may run beside a server: it publishes nothing, the servers' head check finds it.
 
     Raises SchemaError as a start does: an empty database is migrated, an older one refused.
     """
     await ensure(given.database_url, upgrade=False)
-    database = Database(given.database_url, pool_size=1, wait_seconds=given.database_wait_seconds)
+    database = Database(given.database_url, pool_size=1, wait_seconds=given.database_wait_seconds, clock=clock)
     hasher = Hasher(given)
     try:
         streams = Streams(Bus("memory://"), LogReader(database), given.head_check_seconds)

@@ -10,7 +10,9 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
+from commands import demo as demo_world
 from commands.common import refusals, refuse, settings
+from db.engine import utc_now
 from db.lock import ServerLock
 from db.migrate import ensure, place
 from delivery.bus import Bus
@@ -29,6 +31,9 @@ def serve(
     host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 is every IPv4 address.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="The port to listen on; 0 takes a free one.")] = 8_000,
     workers: Annotated[int, typer.Option(min=1, max=256, help="Processes that serve; more than 1 needs a broker.")] = 1,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Fill an empty database with people who talk, to try it.")
+    ] = False,
 ) -> None:
     """Start the server.
 
@@ -38,23 +43,24 @@ def serve(
     given = settings()
     with refusals():
         check_workers(given, workers)
-        listener = _prepared(given, host, port)
+        listener, world = _prepared(given, host, port, demo)
     _announce(given, *listener.getsockname()[:2])
+    typer.echo(world, nl=bool(world))
     _run(uvicorn.Config("app:app", workers=workers, **options(given)), listener)
 
 
-def _prepared(given: Settings, host: str, port: int) -> socket.socket:
-    """The listening socket of a server that will find everything it needs."""
+def _prepared(given: Settings, host: str, port: int, demo: bool) -> tuple[socket.socket, str]:
+    """The listening socket of a server that will find everything it needs, and what to say of its demo world."""
     lock = ServerLock(given.database_url)
     lock.acquire()
     try:
         listener = listen(host, port)
         try:
             asyncio.run(check_neighbours(given))
+            return listener, asyncio.run(_told(given)) if demo else ""
         except BaseException:
             listener.close()
             raise
-        return listener
     finally:
         lock.release()  # the app takes it for itself, so that `uvicorn app:app` is covered as well
 
@@ -128,6 +134,13 @@ async def check_neighbours(given: Settings) -> None:
     await ensure(given.database_url, upgrade=given.is_sqlite)
     async with Bus(given.broadcast_url):
         pass
+
+
+async def _told(given: Settings) -> str:
+    try:
+        return await demo_world.ensure(given, utc_now())
+    except demo_world.OtherData:
+        refuse("The database holds other people: --demo is for an empty database, or for one that it filled.", 2)
 
 
 def _announce(given: Settings, host: str, port: int) -> None:
