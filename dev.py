@@ -112,6 +112,11 @@ def covered(python: Path, arguments: list[str]) -> int:
     )
 
 
+def test_clients(arguments: list[str]) -> NoReturn:
+    """run the client projects of tests/clients, or those named, against a live server"""
+    become(environment("dev", DEV_LOCK), "-m", "tests.clients", *arguments)
+
+
 def lint(arguments: list[str]) -> int:
     """check style, format, types and the arrows between the rooms"""
     no_arguments("lint", arguments)
@@ -145,7 +150,13 @@ def lock(arguments: list[str]) -> int:
     return run(python, *compiler, *plain, *together, "--output-file", DEV_LOCK.name)
 
 
-TOOLS: dict[str, Callable[[list[str]], int]] = {"test": test, "lint": lint, "format": tidy, "lock": lock}
+TOOLS: dict[str, Callable[[list[str]], int]] = {
+    "test": test,
+    "test-clients": test_clients,
+    "lint": lint,
+    "format": tidy,
+    "lock": lock,
+}
 
 
 def no_arguments(command: str, arguments: list[str]) -> None:

@@ -1,0 +1,242 @@
+// Parley with Apollo Client 4. Copy it together with documents.mjs: it knows no framework.
+
+// region connect
+import { ApolloClient, ApolloLink, CombinedGraphQLErrors, HttpLink, InMemoryCache, gql } from "@apollo/client";
+import { GraphQLWsLink } from "@apollo/client/link/subscriptions";
+import { createClient } from "graphql-ws";
+import { defer, map, mergeMap, repeat, retry, tap, timer } from "rxjs";
+
+import {
+  GROUP_HISTORY,
+  GROUP_MESSAGE_EVENTS,
+  GROUP_MESSAGES,
+  MY_GROUP_EVENTS,
+  MY_GROUPS,
+  SEND_GROUP_MESSAGE,
+} from "./documents.mjs";
+
+/**
+ * The client of one log-in, or of a visitor without a token. The next log-in gets a client of its own: an answer that
+ * is still on its way then lands in the cache of the one who asked. `onSignedOut` is called when the token has ended.
+ */
+export function createParley({ url, token, onSignedOut = () => {}, keepAlive = 10_000 }) {
+  const headers = token ? { authorization: `Bearer ${token}` } : {};
+  let silence;
+  const socket = createClient({
+    url: url.replace(/^http/, "ws"),
+    connectionParams: headers,
+    // Left alone, the library gives up when a connection is refused, and comes back with a token that has ended.
+    shouldRetry: ({ code }) => code !== 4403,
+    retryAttempts: Infinity,
+    retryWait: (attempt) => pause(backoff(attempt)),
+    // A connection can die without a word, as in a laptop that slept: ask now and then, and give up on silence.
+    keepAlive,
+    on: {
+      ping: (received) => received || (silence = setTimeout(() => socket.terminate(), keepAlive / 2)),
+      pong: (received) => received && clearTimeout(silence),
+      closed: ({ code }) => (clearTimeout(silence), code === 4403 && onSignedOut()),
+    },
+  });
+  const link = ApolloLink.split(
+    ({ operationType }) => operationType === "subscription",
+    resume.concat(new GraphQLWsLink(socket)),
+    new HttpLink({ uri: url, headers }),
+  );
+  const cache = new InMemoryCache({ typePolicies: { Group: { fields: { messages } } } });
+  const client = new ApolloClient({ link, cache });
+  return { client, close: () => (client.stop(), socket.dispose()) };
+}
+
+const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+const backoff = (attempt) => Math.min(250 * 2 ** attempt, 30_000) * (0.5 + Math.random());
+const refusal = (error) => (CombinedGraphQLErrors.is(error) ? error.errors[0].extensions : null);
+const raise = (error) => {
+  throw error;
+};
+// endregion
+
+// region resume
+/** A stream goes on after the last event that came: on a new connection, and where the server asks to come again. */
+const resume = new ApolloLink((operation, forward) => {
+  let { after } = operation.variables;
+  // graphql-ws sends the variables anew for each connection. Apollo copies those of an application; these it does not.
+  operation.variables = {
+    ...operation.variables,
+    get after() {
+      return after;
+    },
+  };
+  return forward(operation).pipe(
+    tap(({ data }) => (after = data?.groupMessages?.cursor ?? after)),
+    retry({
+      delay: (error, count) => (refusal(error)?.retry ? timer(backoff(count)) : raise(error)),
+      resetOnSuccess: true,
+    }),
+  );
+});
+// endregion
+
+// region cache
+/**
+ * Group.messages in the cache: one list in the order of the log, whichever way its messages came. Of two copies of one
+ * message the higher version stays. A draft is its message at version 0, so the message takes exactly its place.
+ */
+const messages = {
+  keyArgs: false, // the newest page first, then older ones
+  read: (held, { canRead }) => held && { ...held, edges: held.edges.filter(({ node }) => canRead(node)) },
+  merge(held = { edges: [] }, incoming, { args, readField }) {
+    const get = (name, edge) => edge && readField(name, edge.node);
+    const key = (edge) => {
+      const own = get("clientMessageId", edge);
+      return own ? `${readField("id", get("sender", edge))} ${own}` : get("id", edge);
+    };
+    const { edges: came = [], pageInfo } = incoming;
+    const drafts = held.edges.filter((edge) => get("version", edge) === 0);
+    const sent = held.edges.filter((edge) => get("version", edge) !== 0);
+    // A newest page that does not reach down to what is held would hide what lies between: the list begins anew.
+    const anew = pageInfo?.hasPreviousPage && !args?.before && !(get("seq", sent.at(-1)) >= get("seq", came[0]));
+    const kept = new Map();
+    for (const edge of [...(anew ? [] : sent), ...drafts, ...came]) {
+      const other = kept.get(key(edge));
+      if (!other || get("version", other) < get("version", edge)) kept.set(key(edge), edge);
+    }
+    const edges = [...kept.values()].sort((one, other) => get("seq", one) - get("seq", other));
+    // The list always ends with the newest message, so only its beginning is of interest.
+    const start = args?.before || anew || !held.pageInfo ? pageInfo : held.pageInfo;
+    return { ...held, edges, pageInfo: start && { ...start, hasNextPage: false } };
+  },
+};
+// endregion
+
+// region keep
+const ADDED = gql`
+  fragment Added on Group {
+    messages {
+      edges {
+        cursor
+        node {
+          ...MessageParts
+        }
+      }
+    }
+  }
+`;
+const PARTS = SEND_GROUP_MESSAGE.definitions.filter(({ kind }) => kind === "FragmentDefinition");
+const KEPT = { fragment: { ...ADDED, definitions: [...ADDED.definitions, ...PARTS] }, fragmentName: "Added" };
+
+/** Put one message into its group's list: the one way in for drafts, answers and events. */
+export function keep(client, groupId, message) {
+  const edge = { __typename: "MessageEdge", cursor: "", node: message };
+  const data = { __typename: "Group", messages: { __typename: "MessageConnection", edges: [edge] } };
+  client.writeFragment({ ...KEPT, id: `Group:${groupId}`, data });
+}
+// endregion
+
+// region send
+/** Show a message at once and send it. `sender` is the viewer, as a query gave it. */
+export function send(client, sender, groupId, content, clientMessageId = crypto.randomUUID()) {
+  keep(client, groupId, draft(sender, content, clientMessageId));
+  return deliver(client, { groupId, content, clientMessageId });
+}
+
+/** A message as its sender sees it before the answer: at version 0 and at the end of the list. */
+export function draft(sender, content, clientMessageId) {
+  const [now, seq] = [new Date().toISOString(), Number.MAX_SAFE_INTEGER];
+  const parts = { id: clientMessageId, seq, version: 0, content, clientMessageId, createdAt: now, updatedAt: now };
+  return { __typename: "Message", ...parts, sender };
+}
+
+/**
+ * Bring a draft into the log; it is there once, however often it is sent. Throws what it was refused with, and then the
+ * draft is gone. When the server could not be reached the draft stays, for another `deliver`.
+ */
+export function deliver(client, input, attempts = 5) {
+  // One after the other: of two requests at once either may arrive first.
+  const turn = turns.get(client)?.catch(() => {}) ?? Promise.resolve();
+  const delivered = turn.then(() => attempt(client, input, attempts));
+  turns.set(client, delivered);
+  return delivered;
+}
+
+const turns = new WeakMap();
+
+async function attempt(client, input, attempts, number = 1) {
+  try {
+    const { data } = await client.mutate({
+      mutation: SEND_GROUP_MESSAGE,
+      variables: { input },
+      fetchPolicy: "no-cache",
+    });
+    keep(client, input.groupId, data.sendGroupMessage.message);
+  } catch (error) {
+    const refused = refusal(error) && !refusal(error).retry;
+    if (refused) client.cache.evict({ id: `Message:${input.clientMessageId}` });
+    if (refused || number === attempts) throw error;
+    await pause(backoff(number));
+    await attempt(client, input, attempts, number + 1);
+  }
+}
+// endregion
+
+// region follow
+/**
+ * Fetch the newest page into the cache, or the one before the cursor `before`. The stream position that comes with the
+ * newest page is the one to follow from: every query of a group writes its headCursor, so a cached one may be too new.
+ */
+export async function load(client, groupId, before) {
+  const variables = { id: groupId, before };
+  const { data } = await client.query({ query: GROUP_HISTORY, variables, fetchPolicy: "network-only" });
+  return data.group.headCursor;
+}
+
+/** Every event after the position `after`, over any disconnect. Its error says why it ended: MEMBERSHIP_ENDED … */
+export function follow(client, groupId, after) {
+  const subscription = { query: GROUP_MESSAGES, variables: { groupId, after } };
+  return client.subscribe({ ...subscription, fetchPolicy: "no-cache", errorPolicy: "all" }).pipe(
+    map(({ data, error }) => data?.groupMessages ?? raise(error)),
+    tap(({ message }) => keep(client, groupId, message)),
+  );
+}
+
+/** A group from now on: its newest page, then every event. Begins anew where its position means nothing any more. */
+export function live(client, groupId) {
+  const anew = (error) => {
+    if (!refusal(error)?.code.startsWith("CURSOR_")) throw error;
+    client.cache.evict({ id: `Group:${groupId}`, fieldName: "messages" });
+    return timer(backoff(0));
+  };
+  return defer(() => load(client, groupId)).pipe(
+    mergeMap((after) => follow(client, groupId, after)),
+    retry({ delay: anew }),
+  );
+}
+// endregion
+
+// region poll
+/** The same events without a socket, asked for every so many milliseconds. */
+export function poll(client, groupId, after, every = 3_000) {
+  let wait = every;
+  const page = () =>
+    client.query({ query: GROUP_MESSAGE_EVENTS, variables: { id: groupId, after }, fetchPolicy: "no-cache" });
+  return defer(page).pipe(
+    map(({ data }) => data.group.messageEvents),
+    tap(({ cursor, hasMore }) => ((after = cursor), (wait = hasMore ? 0 : every))),
+    repeat({ delay: () => timer(wait) }),
+    retry({ delay: (error) => (refusal(error) && !refusal(error).retry ? raise(error) : timer(every)) }),
+    mergeMap(({ events }) => events),
+    tap(({ message }) => keep(client, groupId, message)),
+  );
+}
+// endregion
+
+// region groups
+/** What happens to the viewer's groups. The list of MyGroups in the cache is fetched anew each time, also on coming back. */
+export function followGroups(client) {
+  const subscription = { query: MY_GROUP_EVENTS, variables: { snapshot: true } };
+  return client.subscribe({ ...subscription, fetchPolicy: "no-cache", errorPolicy: "all" }).pipe(
+    map(({ data, error }) => data?.myGroupEvents ?? raise(error)),
+    tap(({ groupId, group }) => groupId && !group && client.cache.evict({ id: `Group:${groupId}` })),
+    tap(() => client.query({ query: MY_GROUPS, fetchPolicy: "network-only" }).catch(() => {})),
+  );
+}
+// endregion
