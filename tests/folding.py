@@ -67,17 +67,26 @@ async def fetched(person: Person) -> GroupList:
 
 @dataclass
 class Device:
-    """One stream of `myGroupEvents` from its snapshot on, every event of it so far, and the list that they make."""
+    """A device that follows `myGroupEvents` from a snapshot on: every event so far, and the list that they make."""
 
     person: Person
-    stream: Subscription
+    socket: Socket
     mine: GroupList = field(default_factory=GroupList)
     events: list[Json] = field(default_factory=list[Json])
+    stream: Subscription = field(init=False)
 
     @classmethod
-    async def of(cls, person: Person, socket: Socket | None = None) -> "Device":
-        """A device with a socket of its own, unless one is given."""
-        return cls(person, await (socket or await person.socket()).subscribe(FOLLOW))
+    async def of(cls, person: Person) -> "Device":
+        """A device with a socket of its own that has read its snapshot."""
+        device = cls(person, await person.socket())
+        await device.follow()
+        return device
+
+    async def follow(self) -> None:
+        """Subscribe, and read the snapshot."""
+        self.stream = await self.socket.subscribe(FOLLOW)
+        snapshot = await self.read()
+        assert snapshot["__typename"] == "GroupsSnapshotEvent"
 
     async def read(self) -> Json:
         event = await self.stream.event()

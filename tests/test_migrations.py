@@ -16,8 +16,10 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlmodel.sql.sqltypes import AutoString
 
 from db import migrate, revise
+from db.engine import utc_now
 from db.migrate import SchemaError
 from db.tables import UtcDateTime, metadata
+from db.transactions import LoopTransaction
 from tests.engines import Postgres
 from tests.harness import Stack
 from tests.revisions import execute, one_revision_later
@@ -100,7 +102,7 @@ async def is_current(url: str) -> bool:
     engine = create_async_engine(url)
     try:
         async with engine.connect() as connection:
-            return await migrate.is_current(connection)
+            return await migrate.is_current(LoopTransaction(utc_now, connection))
     finally:
         await engine.dispose()
 
@@ -344,7 +346,7 @@ async def test_a_connection_that_fails_is_not_a_schema_that_is_old(database: str
         raw = await connection.get_raw_connection()
         await raw.driver_connection.close()  # pyright: ignore[reportOptionalMemberAccess]
         with pytest.raises(Exception, match=r"closed|no active"):
-            await migrate.is_current(connection)
+            await migrate.is_current(LoopTransaction(utc_now, connection))
         await connection.invalidate()
     await engine.dispose()
 

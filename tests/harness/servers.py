@@ -79,7 +79,11 @@ async def serving(settings: Settings) -> AsyncGenerator[Server]:
     from app import create  # noqa: PLC0415  (tests of the engines alone need no app)
 
     app = create(settings)
-    shared_loop = {"loop": "none", "timeout_keep_alive": SERVER_KEEP_ALIVE, "timeout_graceful_shutdown": 2}
+    shared_loop: dict[str, Any] = {
+        "loop": "none",
+        "timeout_keep_alive": SERVER_KEEP_ALIVE,
+        "timeout_graceful_shutdown": 2,
+    }
     config = uvicorn.Config(app, **(options(settings) | shared_loop))
     uvicorn_server = _QuietServer(config)
     with _listener() as listener:
