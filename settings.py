@@ -24,7 +24,7 @@ class Settings(BaseSettings):
         default="sqlite+aiosqlite:///parley.db", description="SQLite file or PostgreSQL database."
     )
     broadcast_url: str = Field(
-        default="memory://", description="What carries hints between processes: memory:// or redis://."
+        default="memory://", description="What carries hints between processes: memory://, redis:// or postgresql://."
     )
     allowed_origins: Annotated[tuple[str, ...], NoDecode] | None = Field(
         default=None,
@@ -103,9 +103,12 @@ class Settings(BaseSettings):
     @field_validator("broadcast_url")
     @classmethod
     def _known_broadcast(cls, url: str) -> str:
+        """Whatever names a PostgreSQL in DATABASE_URL names it here as well."""
         if url.startswith(("memory://", "redis://", "rediss://")):
             return url
-        raise ValueError("must begin with memory:// or redis://")
+        if url.startswith(POSTGRES_PREFIXES):
+            return "postgresql://" + url.split("://", 1)[1]
+        raise ValueError("must begin with memory://, redis:// or postgresql://")
 
     @property
     def is_sqlite(self) -> bool:

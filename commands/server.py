@@ -95,7 +95,9 @@ def check_workers(given: Settings, workers: int) -> None:
     if workers == 1:
         return
     missing = ["DATABASE_URL=postgresql://..."] if given.is_sqlite else []
-    missing += ["BROADCAST_URL=redis://..."] if given.broadcast_url.startswith("memory://") else []
+    missing += (
+        ["BROADCAST_URL=redis://... (or postgresql://...)"] if given.broadcast_url.startswith("memory://") else []
+    )
     if missing:
         refuse(f"SQLite and memory:// are for one process: to run {workers} workers, set {' and '.join(missing)}.")
 

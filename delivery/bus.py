@@ -15,9 +15,15 @@ from weakref import WeakValueDictionary
 import structlog
 from broadcaster import Broadcast, BroadcastBackend, Event
 
-from delivery.redis import TIMING, RedisEngine, Timing
+from delivery.link import TIMING, Timing
+from delivery.postgres import PostgresEngine
+from delivery.redis import RedisEngine
 
 Handler = Callable[[str], None]
+
+MAX_CHANNEL_BYTES: Final = 63
+MAX_TEXT_BYTES: Final = 7_000
+"""What fits every broker: PostgreSQL has 63 bytes for a name and 7,999 for a text, some of them for what it escapes."""
 
 log = structlog.get_logger("parley.delivery")
 
@@ -34,8 +40,8 @@ class Engine(Protocol):
     """What a broker has to do for the bus. It is made with the URL, `on_fault(error)` and `on_recovery()`.
 
     It calls `on_fault` once when it stops being well, and `on_recovery` after whatever was lost by it is over and every
-    channel is subscribed again. Calls about one channel never overlap. To fit every broker, a channel's name has at
-    most 63 bytes (PostgreSQL's limit) and a text is short.
+    channel is subscribed again. Calls about one channel never overlap. The bus lets no channel and no text through that
+    is longer than MAX_CHANNEL_BYTES and MAX_TEXT_BYTES.
     """
 
     @property
@@ -83,7 +89,7 @@ class Bus:
     """Texts on named channels, to every process that uses the same URL: `async with Bus(url) as bus`."""
 
     def __init__(self, url: str, timing: Timing = TIMING) -> None:
-        """Raise UnreadableUrl unless it is memory:// or a Redis URL."""
+        """Raise UnreadableUrl unless it is memory://, or a URL of Redis or PostgreSQL."""
         self.counts = Counts()
         self._address = _address(url)
         try:
@@ -131,9 +137,13 @@ class Bus:
         self._recovery_listeners.append(listener)
 
     async def publish(self, channel: str, text: str) -> None:
-        """Hand `text` to the broker, for 2 s at most. A fault is counted and said by `well`, never raised."""
+        """Hand `text` to the broker, for 2 s at most. A fault is counted and said by `well`, never raised.
+
+        A text of more than MAX_TEXT_BYTES is lost.
+        """
         was_well = self.well
         try:
+            _check(channel, text)
             await self._broadcast.publish(channel, text)
         except Exception as fault:  # noqa: BLE001 - what was committed before this call must not fail by it
             self.counts.lost += 1
@@ -148,10 +158,11 @@ class Bus:
 
         While the broker is away this returns as well (2 s at most): the texts then begin with the recovery, and the
         recovery listeners are called. The handler must not wait; one that raises is logged. Raise RuntimeError unless
-        the bus is open.
+        the bus is open, ValueError for a name that is empty, has a NUL or more than MAX_CHANNEL_BYTES.
         """
         if not self._open:
             raise RuntimeError("The bus is not open.")
+        _check(channel)
         joined = self._channels.get(channel) or self._follow(channel)
         joined.handlers.append(handler)
         try:
@@ -269,7 +280,12 @@ class _Backend(BroadcastBackend):
 
 _MakeEngine = Callable[[str, Callable[[Exception], None], Callable[[], None], Timing], Engine]
 
-_ENGINES: Final[dict[str, _MakeEngine]] = {"redis": RedisEngine, "rediss": RedisEngine}
+_ENGINES: Final[dict[str, _MakeEngine]] = {
+    "redis": RedisEngine,
+    "rediss": RedisEngine,
+    "postgres": PostgresEngine,
+    "postgresql": PostgresEngine,
+}
 
 
 def _engine(
@@ -280,8 +296,16 @@ def _engine(
     if scheme == "memory":
         return None
     if scheme not in _ENGINES:
-        raise ValueError("BROADCAST_URL begins with memory://, redis:// or rediss://.")
+        raise ValueError("BROADCAST_URL begins with memory://, redis://, rediss://, postgres:// or postgresql://.")
     return _ENGINES[scheme](url, on_fault, on_recovery, timing)
+
+
+def _check(channel: str, text: str = "") -> None:
+    """Refuse on every broker what would not fit one of them."""
+    if not 0 < len(channel.encode()) <= MAX_CHANNEL_BYTES or "\x00" in channel:
+        raise ValueError(f"A channel's name has 1 to {MAX_CHANNEL_BYTES} bytes and no NUL.")
+    if len(text.encode()) > MAX_TEXT_BYTES:
+        raise ValueError(f"A text has at most {MAX_TEXT_BYTES} bytes.")
 
 
 def _address(url: str) -> str:
@@ -289,8 +313,8 @@ def _address(url: str) -> str:
     try:
         parts = urlsplit(url)
         port = f":{parts.port}" if parts.port else ""
-    except ValueError:  # its text can quote a password
-        return ""
+    except ValueError:  # several hosts, or none that can be read; its text can quote a password
+        return "BROADCAST_URL"
     return f"{parts.scheme}://{parts.hostname or ''}{port}"
 
 

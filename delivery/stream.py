@@ -20,6 +20,7 @@ from .feed import EndReason
 
 BATCH = 200
 HEADS_PER_STATEMENT = 5_000
+HINTS_PER_TEXT = 100  # of 60 bytes at most; the bus carries 7,000
 READ_ATTEMPTS = 8  # with the pauses below about ten seconds
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 3.0
@@ -289,7 +290,8 @@ class Streams:
             for each, seq in unpublished.items():
                 by_channel.setdefault(_channel(each.id.int % CHANNELS), []).append(Hint(each, seq).encode())
             for channel, texts in by_channel.items():
-                await self._bus.publish(channel, "\n".join(texts))
+                for start in range(0, len(texts), HINTS_PER_TEXT):
+                    await self._bus.publish(channel, "\n".join(texts[start : start + HINTS_PER_TEXT]))
 
     def _hinted(self, text: str) -> None:
         for line in text.split("\n"):

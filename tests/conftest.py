@@ -101,13 +101,18 @@ async def own_nodes(stack: Stack, tmp_path: Path) -> AsyncIterator[OwnNodes]:
         yield start
 
 
+@pytest.fixture(scope="session", params=["postgres", "postgres-only"])
+def node_stack(request: pytest.FixtureRequest, postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Stack:
+    """Each of the stacks that many processes can share: with Redis for their hints, and with PostgreSQL alone."""
+    redis = request.getfixturevalue("redis_server") if request.param == "postgres" else None
+    return Stack(tmp_path_factory.mktemp("nodes"), postgres, redis)
+
+
 @pytest.fixture(scope="session")
-async def two_nodes(
-    postgres: Postgres, redis_server: Redis, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[tuple[Node, Node]]:
-    """Two processes on one PostgreSQL and one Redis, shared by all tests: do not kill them."""
-    folder = tmp_path_factory.mktemp("nodes")
-    with Stack(folder, postgres, redis_server).fresh() as settings:
+async def two_nodes(node_stack: Stack) -> AsyncIterator[tuple[Node, Node]]:
+    """Two processes on one such stack, shared by all tests: do not kill them."""
+    folder = node_stack.folder
+    with node_stack.fresh() as settings:
         environment = as_environment(settings)
         async with Node(environment, folder / "one.log") as one, Node(environment, folder / "two.log") as two:
             assert one.pid != two.pid

@@ -1,4 +1,4 @@
-"""A TCP proxy that cuts a connection at a chosen word of the client: before the server gets it, or before its answer."""
+"""A TCP proxy that cuts a connection at a word of the client: before the server gets it, or before its answer comes."""
 
 import asyncio
 from collections.abc import AsyncGenerator

@@ -18,6 +18,8 @@ import subprocess
 import tempfile
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import ClassVar
 
@@ -94,6 +96,21 @@ class Engine(ABC):
     def kill(self) -> None:
         """SIGKILL."""
         self._end(signal.SIGKILL)
+
+    @contextmanager
+    def paused(self) -> Generator[None]:
+        """Here it stands still: the kernel accepts connections for it, and nothing is answered."""
+        server = psutil.Process(self.pid)
+        server.suspend()
+        family = [server, *server.children(recursive=True)]
+        try:
+            for each in family:
+                each.suspend()
+            yield
+        finally:
+            for each in family:
+                with suppress(psutil.NoSuchProcess):
+                    each.resume()
 
     def close(self) -> None:
         """End it without ceremony and remove its folder."""

@@ -1,27 +1,31 @@
-"""One contract for the bus on every broker, and what Redis adds: faults that are felt, told and mended."""
+"""One contract for the bus on every broker, and what a network adds: faults that are felt, told and mended."""
 
 import asyncio
+import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, closing, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Self, cast
+from typing import Any, cast
+from urllib.parse import urlsplit
 
-import psutil
+import asyncpg
 import pytest
 from redis.asyncio import Connection
-from redis.asyncio import Redis as RedisClient
 from structlog.testing import capture_logs
 
-from delivery.bus import Bus, BusUnavailable
-from delivery.redis import RedisEngine, Timing
-from tests.engines import Redis
+from delivery.bus import MAX_CHANNEL_BYTES, MAX_TEXT_BYTES, Bus, BusUnavailable
+from delivery.link import Link, Timing
+from delivery.postgres import LISTENS, PostgresEngine
+from tests.brokers import Broker, PostgresBroker, RedisBroker, Relay
 from tests.harness.waiting import eventually
 from tests.processes import free_port
 
 QUICK = Timing(connect=1, reply=0.5, idle=0.1, sign=0.2, first_wait=0.01, longest_wait=0.1)
 PATIENT = Timing(idle=60, sign=60, first_wait=0.001, longest_wait=0.002)
 """Never asks for a sign of life, so that only what the test does can reveal a fault."""
+HASTY = Timing(idle=60, sign=60, reply=0.3, connect=1, first_wait=0.01, longest_wait=0.1)
+"""Nor does this, and it soon gives up what is not answered."""
 
 UNUSUAL_TEXTS = [
     "",
@@ -33,8 +37,11 @@ UNUSUAL_TEXTS = [
     "👩🏽‍🚀",
     "\u202e\ufeff\u2028",
     '{"seq": 1}',
-    "x" * 7_000,
+    "\x1b0\x1b\x00e\x1be",
+    "'; --\\",
+    "x" * MAX_TEXT_BYTES,
 ]
+UNUSUAL_NAMES = ["größe/日本", "c", "C", 'two "words"; --', " ", "x" * MAX_CHANNEL_BYTES, "x" * (MAX_CHANNEL_BYTES - 1)]
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["asyncio", "uvloop"])
@@ -44,22 +51,31 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]
 
 
 @pytest.fixture(scope="module")
-def redis() -> Iterator[Redis]:
-    """An engine of this module's own: its tests stop, pause and lock it."""
-    with closing(Redis()) as engine:
-        engine.start()
-        yield engine
+def redis_broker() -> Iterator[RedisBroker]:
+    """A broker of this module's own: its tests stop, pause and lock it."""
+    with closing(RedisBroker()) as broker:
+        broker.start()
+        yield broker
 
 
-class Admin(Protocol):
-    async def execute_command(self, *words: str) -> Any: ...
+@pytest.fixture(scope="module")
+def postgres_broker() -> Iterator[PostgresBroker]:
+    """A broker of this module's own: its tests stop, pause and lock it."""
+    with closing(PostgresBroker()) as broker:
+        broker.start()
+        yield broker
+
+
+@pytest.fixture(params=["redis", "postgres"])
+def broker(request: pytest.FixtureRequest) -> Broker:
+    """Every broker over a network in turn."""
+    return request.getfixturevalue(f"{request.param}_broker")
 
 
 @pytest.fixture
-async def admin(redis: Redis) -> AsyncIterator[Admin]:
-    client = RedisClient.from_url(redis.url(), decode_responses=True)  # pyright: ignore[reportUnknownMemberType]
-    async with client:
-        yield cast(Admin, client)
+async def relay(broker: Broker) -> AsyncIterator[Relay]:
+    async with Relay(broker) as relay:
+        yield relay
 
 
 @dataclass
@@ -70,10 +86,12 @@ class Pair:
     there: Bus
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(params=["memory", "redis", "postgres"])
 def url(request: pytest.FixtureRequest) -> str:
     """Every broker in turn."""
-    return "memory://" if request.param == "memory" else cast(Redis, request.getfixturevalue("redis")).url()
+    if request.param == "memory":
+        return "memory://"
+    return cast(Broker, request.getfixturevalue(f"{request.param}_broker")).url
 
 
 @pytest.fixture
@@ -238,12 +256,50 @@ async def test_texts_keep_their_order_on_a_channel(pair: Pair) -> None:
     assert ear.heard == texts
 
 
+async def test_texts_published_at_once_all_arrive_also_when_they_are_alike(pair: Pair) -> None:
+    ear = Ear()
+    await pair.here.join("c", ear)
+    await asyncio.gather(*(pair.there.publish("c", "alike") for _ in range(50)))
+    await ear.hears(*["alike"] * 50)
+    assert pair.there.counts.lost == 0
+
+
 async def test_any_text_comes_out_as_it_went_in(pair: Pair) -> None:
     ear = Ear()
-    await pair.here.join("größe/日本", ear)
+    await pair.here.join("c", ear)
     for text in UNUSUAL_TEXTS:
-        await pair.there.publish("größe/日本", text)
+        await pair.there.publish("c", text)
     await ear.hears(*UNUSUAL_TEXTS)
+
+
+async def test_a_channel_is_its_name_to_the_letter(pair: Pair) -> None:
+    ears = {name: Ear() for name in UNUSUAL_NAMES}
+    for name, ear in ears.items():
+        await pair.here.join(name, ear)
+    for name in ears:
+        await pair.there.publish(name, f"for {name}")
+    await eventually(lambda: all(ear.heard for ear in ears.values()))
+    assert {name: ear.heard for name, ear in ears.items()} == {name: [f"for {name}"] for name in ears}
+
+
+@pytest.mark.parametrize("name", ["", "x" * (MAX_CHANNEL_BYTES + 1), "é" * 32, "a\x00b"])
+async def test_a_channel_that_would_not_fit_every_broker_is_refused_by_each(pair: Pair, name: str) -> None:
+    with pytest.raises(ValueError, match="A channel's name has 1 to 63 bytes"):
+        await pair.here.join(name, Ear())
+    await pair.there.publish(name, "text")
+    assert (pair.there.counts.lost, pair.there.well) == (1, True)
+
+
+@pytest.mark.parametrize("text", ["\ud800", "x" * (MAX_TEXT_BYTES + 1), "é" * (MAX_TEXT_BYTES // 2 + 1)])
+async def test_a_text_that_cannot_be_sent_is_lost_and_stops_nothing(pair: Pair, text: str) -> None:
+    ear = Ear()
+    await pair.here.join("c", ear)
+    with capture_logs() as lines:
+        await pair.there.publish("c", text)
+    assert [line["event"] for line in lines] == ["hint_lost"]
+    await pair.there.publish("c", "text")
+    await ear.hears("text")
+    assert (pair.there.counts.lost, pair.there.counts.published, pair.there.well) == (1, 1, True)
 
 
 async def test_no_task_is_left_after_the_end(url: str) -> None:
@@ -270,7 +326,7 @@ async def test_a_bus_that_is_not_open_takes_no_handler_and_loses_texts_without_a
         await joining
 
 
-# What Redis adds: it goes away and comes back.
+# What a broker over a network adds: it goes away and comes back.
 
 
 @dataclass(eq=False)
@@ -283,24 +339,14 @@ class Alarm:
         self.rings += 1
 
 
-def connections_to(engine: Redis) -> int:
-    """This process's open connections to the engine."""
-    found = psutil.Process().net_connections("tcp")
-    return sum(bool(each.raddr) and each.raddr.port == engine.port and each.status == "ESTABLISHED" for each in found)
-
-
-async def receivers(admin: Admin, channel: str) -> int:
-    return int((await admin.execute_command("PUBSUB", "NUMSUB", channel))[1])
-
-
-async def test_everything_is_as_before_after_redis_was_stopped_and_started(redis: Redis) -> None:
+async def test_everything_is_as_before_after_the_broker_was_stopped_and_started(broker: Broker) -> None:
     alarm, ears = Alarm(), {f"c{number}": Ear() for number in range(20)}
-    async with Bus(redis.url()) as here, Bus(redis.url()) as there:
+    async with Bus(broker.url) as here, Bus(broker.url) as there:
         here.add_recovery_listener(alarm)
         for channel, ear in ears.items():
             await here.join(channel, ear)
         with capture_logs() as lines:
-            redis.stop()
+            broker.stop()
             await eventually(lambda: not here.well)
             for _ in range(3):
                 await there.publish("c0", "into the void")
@@ -309,7 +355,7 @@ async def test_everything_is_as_before_after_redis_was_stopped_and_started(redis
             await here.join("late", late)
             gone = ears.pop("c1")
             await here.leave("c1", gone)
-            redis.start()
+            broker.start()
             await eventually(lambda: here.well and there.well)
         assert alarm.rings == here.counts.recoveries == here.counts.faults == 1
         assert there.counts.lost == 3
@@ -317,27 +363,27 @@ async def test_everything_is_as_before_after_redis_was_stopped_and_started(redis
             await there.publish(channel, "back")
         await eventually(lambda: all(ear.heard[-1:] == ["back"] for ear in ears.values()))
         assert gone.heard == []
-        assert redis.url().split("@", maxsplit=1)[0].rsplit(":", 1)[1] not in str(lines)
+        assert broker.password not in str(lines)
 
 
-async def test_redis_restarted_in_a_blink_is_noticed(redis: Redis) -> None:
+async def test_a_broker_restarted_in_a_blink_is_noticed(broker: Broker) -> None:
     alarm, ear = Alarm(), Ear()
-    async with Bus(redis.url(), QUICK) as bus:
+    async with Bus(broker.url, QUICK) as bus:
         bus.add_recovery_listener(alarm)
         await bus.join("c", ear)
-        redis.restart()
+        broker.restart()
         await eventually(lambda: alarm.rings)
         await bus.publish("c", "back")
         await ear.hears("back")
 
 
-async def test_a_listening_connection_that_is_killed_is_replaced(redis: Redis, admin: Admin) -> None:
+async def test_a_listening_connection_that_is_killed_is_replaced(broker: Broker) -> None:
     alarm, ear = Alarm(), Ear()
-    async with Bus(redis.url(), PATIENT) as bus:
+    async with Bus(broker.url, PATIENT) as bus:
         bus.add_recovery_listener(alarm)
         await bus.join("c", ear)
         for rings in range(1, 4):
-            assert await admin.execute_command("CLIENT", "KILL", "TYPE", "pubsub") == 1
+            await broker.end_listening()
             await eventually(lambda rings=rings: alarm.rings == rings)
             assert bus.well
             await bus.publish("c", f"back {rings}")
@@ -345,14 +391,12 @@ async def test_a_listening_connection_that_is_killed_is_replaced(redis: Redis, a
     assert bus.counts.lost == 0
 
 
-async def test_joins_right_after_the_listening_connection_died_hear_after_the_recovery(
-    redis: Redis, admin: Admin
-) -> None:
-    async with Bus(redis.url(), PATIENT) as bus:
+async def test_joins_right_after_the_listening_connection_died_hear_after_the_recovery(broker: Broker) -> None:
+    async with Bus(broker.url, PATIENT) as bus:
         await bus.join("c", Ear())
         for number in range(10):
             ears = [Ear(), Ear()]
-            await admin.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+            await broker.end_listening()
             await asyncio.gather(*(bus.join(f"c{number}.{place}", ear) for place, ear in enumerate(ears)))
             await eventually(lambda number=number: bus.well and bus.counts.recoveries == number + 1)
             for place, ear in enumerate(ears):
@@ -361,15 +405,16 @@ async def test_joins_right_after_the_listening_connection_died_hear_after_the_re
 
 
 async def test_a_transport_that_closed_just_now_is_a_fault_like_any_other(
-    redis: Redis, monkeypatch: pytest.MonkeyPatch
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def send_as_uvloop_does(connection: Connection, *words: str, **options: bool) -> None:
+    async def send_as_uvloop_does(*_: object, **__: object) -> None:
         raise RuntimeError("unable to perform operation on <TCPTransport>; the handler is closed")
 
-    async with Bus(redis.url(), PATIENT) as bus:
+    async with Bus(broker.url, PATIENT) as bus:
         ear = Ear()
         with monkeypatch.context() as patch:
             patch.setattr(Connection, "send_command", send_as_uvloop_does)
+            patch.setattr(asyncpg.Connection, "execute", send_as_uvloop_does)
             await bus.join("c", ear)
             await bus.publish("c", "late")
             assert not bus.well
@@ -378,89 +423,68 @@ async def test_a_transport_that_closed_just_now_is_a_fault_like_any_other(
         await wait_until_heard(bus, "c", ear)
 
 
-async def test_a_publishing_connection_that_closed_just_now_is_replaced_at_once(
-    redis: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    send, refused = Connection.send_command, list[str]()
-
-    async def send_but_not_at_first(connection: Connection, *words: str, **options: bool) -> None:
-        if "PUBLISH" in words and not refused:
-            refused.extend(words)
-            raise RuntimeError("unable to perform operation on <TCPTransport>; the handler is closed")
-        await send(connection, *words, **options)
-
-    async with Bus(redis.url(), PATIENT) as bus:
-        monkeypatch.setattr(Connection, "send_command", send_but_not_at_first)
-        await bus.publish("c", "text")
-        assert refused
-        assert (bus.counts.published, bus.counts.faults) == (1, 0)
-
-
-async def test_publishing_connections_that_died_idle_lose_nothing(redis: Redis, admin: Admin) -> None:
+async def test_publishing_connections_that_died_idle_lose_nothing(broker: Broker) -> None:
     ear = Ear()
-    async with Bus(redis.url(), PATIENT) as bus:
+    async with Bus(broker.url, PATIENT) as bus:
         await bus.join("c", ear)
         await asyncio.gather(*(bus.publish("c", "warm") for _ in range(20)))
-        await admin.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        await broker.end_publishing()
         await asyncio.gather(*(bus.publish("c", "cold") for _ in range(20)))
         await ear.hears(*["cold"] * 20)
     assert (bus.counts.lost, bus.counts.faults) == (0, 0)
 
 
-async def test_a_redis_that_falls_silent_is_noticed_without_any_traffic(redis: Redis) -> None:
+async def test_a_broker_that_falls_silent_is_noticed_without_any_traffic(broker: Broker) -> None:
     alarm, ear = Alarm(), Ear()
-    async with Bus(redis.url(), QUICK) as bus:
+    async with Bus(broker.url, QUICK) as bus:
         bus.add_recovery_listener(alarm)
         await bus.join("c", ear)
-        redis.pause(1)
-        await eventually(lambda: not bus.well)
+        with broker.paused():
+            await eventually(lambda: not bus.well)
         await eventually(lambda: bus.well)
         assert alarm.rings == 1
         await bus.publish("c", "back")
         await ear.hears("back")
 
 
-async def test_a_quiet_redis_that_answers_stays_well(redis: Redis, admin: Admin) -> None:
-    async with Bus(redis.url(), QUICK) as bus:
+async def test_a_quiet_broker_that_answers_stays_well(broker: Broker) -> None:
+    seen: set[str] = set()
+
+    async def was_asked_four_times() -> bool:
+        seen.add(str(await broker.signs_of_life()))
+        return len(seen) > 4
+
+    async with Bus(broker.url, Timing(idle=0.05)) as bus:
         await bus.join("c", Ear())
-        commands = "cmdstat_ping"
-
-        async def pings() -> int:
-            stats: dict[str, Any] = await admin.execute_command("INFO", "commandstats")
-            return stats.get(commands, {"calls": 0})["calls"]
-
-        before = await pings()
-        while await pings() < before + 4:
-            assert bus.well
+        await eventually(was_asked_four_times)
+        assert bus.well
     assert bus.counts.faults == 0
 
 
-async def test_a_join_while_redis_is_silent_returns_unwell_and_hears_after_the_recovery(redis: Redis) -> None:
+async def test_a_join_while_the_broker_is_silent_returns_unwell_and_hears_after_the_recovery(broker: Broker) -> None:
     alarm, ear = Alarm(), Ear()
-    timing = Timing(idle=60, sign=60, reply=0.2, connect=0.5, first_wait=0.01, longest_wait=0.1)
-    async with Bus(redis.url(), timing) as bus:
+    async with Bus(broker.url, HASTY) as bus:
         bus.add_recovery_listener(alarm)
-        redis.pause(1)
-        await asyncio.gather(bus.join("c", ear), bus.join("d", Ear()))
-        assert not bus.well
+        with broker.paused():
+            await asyncio.gather(bus.join("c", ear), bus.join("d", Ear()))
+            assert not bus.well
         await eventually(lambda: alarm.rings)
         await bus.publish("c", "back")
         await ear.hears("back")
 
 
-async def test_a_publish_into_a_silent_redis_waits_once_and_arrives_late(redis: Redis) -> None:
-    timing = Timing(idle=60, sign=60, reply=0.2, first_wait=0.01, longest_wait=0.1)
+async def test_a_publish_into_a_silent_broker_waits_once_and_arrives_late(broker: Broker) -> None:
     alarm, ear = Alarm(), Ear()
-    async with Bus(redis.url(), timing) as bus:
+    async with Bus(broker.url, HASTY) as bus:
         bus.add_recovery_listener(alarm)
         await bus.join("c", ear)
-        redis.pause(1)
-        began = time.monotonic()
-        await asyncio.gather(*(bus.publish("c", "late") for _ in range(20)))
-        for _ in range(80):
-            await bus.publish("c", "late")
-        assert time.monotonic() - began < 0.9
-        assert not bus.well
+        with broker.paused():
+            began = time.monotonic()
+            await asyncio.gather(*(bus.publish("c", "late") for _ in range(20)))
+            for _ in range(80):
+                await bus.publish("c", "late")
+            assert time.monotonic() - began < 4 * HASTY.reply
+            assert not bus.well
         await eventually(lambda: bus.well)
         assert alarm.rings == 1
         await ear.hears("late")
@@ -469,206 +493,126 @@ async def test_a_publish_into_a_silent_redis_waits_once_and_arrives_late(redis: 
     assert bus.counts.lost == 100
 
 
-async def test_a_redis_that_refuses_texts_keeps_the_bus_unwell_until_it_takes_them(redis: Redis, admin: Admin) -> None:
-    async with Bus(redis.url(), QUICK) as bus:
+async def test_a_broker_that_refuses_texts_keeps_the_bus_unwell_until_it_takes_them(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send, attempts = Link[Any]._send_in_time, list[str]()  # pyright: ignore[reportPrivateUsage]
+
+    async def send_and_count(link: Link[Any], channel: str, text: str) -> None:
+        attempts.append(text)
+        await send(link, channel, text)
+
+    monkeypatch.setattr(Link, "_send_in_time", send_and_count)
+    async with Bus(broker.url, QUICK) as bus:
         ear = Ear()
         await bus.join("c", ear)
-        await admin.execute_command("ACL", "SETUSER", "default", "-publish")
-        try:
+        async with broker.refusing_texts():
             await bus.publish("c", "refused")
             assert not bus.well
-            calls = "cmdstat_publish"
-            before = (await admin.execute_command("INFO", "commandstats")).get(calls, {})
-            await eventually(lambda: _rejected_more_often(admin, calls, int(before.get("rejected_calls", 0)) + 2))
+            await eventually(lambda: len(attempts) > 3)
             assert not bus.well
-        finally:
-            await admin.execute_command("ACL", "SETUSER", "default", "+publish")
         await eventually(lambda: bus.well)
         await ear.hears("refused")
 
 
-async def _rejected_more_often(admin: Admin, command: str, times: int) -> bool:
-    stats = await admin.execute_command("INFO", "commandstats")
-    return int(stats.get(command, {}).get("rejected_calls", 0)) >= times
-
-
-async def test_a_channel_that_redis_refuses_makes_the_bus_unwell_and_no_join_fails(redis: Redis, admin: Admin) -> None:
-    async with Bus(redis.url(), QUICK) as bus:
+async def test_a_channel_that_redis_refuses_makes_the_bus_unwell_and_no_join_fails(redis_broker: RedisBroker) -> None:
+    async with Bus(redis_broker.url, QUICK) as bus:
         ear = Ear()
-        await admin.execute_command("ACL", "SETUSER", "default", "resetchannels", "&allowed")
+        await redis_broker.do("ACL", "SETUSER", "default", "resetchannels", "&allowed")
         try:
             await bus.join("c", ear)
             assert not bus.well
         finally:
-            await admin.execute_command("ACL", "SETUSER", "default", "allchannels")
+            await redis_broker.do("ACL", "SETUSER", "default", "allchannels")
         await eventually(lambda: bus.well)
         await bus.publish("c", "back")
         await ear.hears("back")
 
 
 async def test_an_engine_that_breaks_its_promise_is_told_and_leaves_no_join_hanging(
-    redis: Redis, monkeypatch: pytest.MonkeyPatch
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def broken(engine: RedisEngine, channel: str) -> None:
+    async def broken(link: Link[Any], channel: str) -> None:
         raise RuntimeError(channel)
 
-    async with Bus(redis.url()) as bus:
+    async with Bus(broker.url) as bus:
         ear = Ear()
         with monkeypatch.context() as patch, capture_logs() as lines:
-            patch.setattr(RedisEngine, "subscribe", broken)
+            patch.setattr(Link, "subscribe", broken)
             await bus.join("c", ear)
         assert [line["event"] for line in lines] == ["channel_failed"]
         await bus.join("c", ear)
         await wait_until_heard(bus, "c", ear)
 
 
-async def test_a_stranger_s_bytes_that_are_no_text_stop_nothing(redis: Redis, admin: Admin) -> None:
-    async with Bus(redis.url(), PATIENT) as bus:
-        ear = Ear()
-        await bus.join("c", ear)
-        await admin.execute_command("PUBLISH", "c", cast(str, b"\xff\xfe"))
-        await bus.publish("c", "text")
-        await ear.hears("text")
-    assert bus.counts.faults == 0
-
-
-async def test_a_text_that_cannot_be_sent_is_lost_and_stops_nothing(redis: Redis) -> None:
-    async with Bus(redis.url(), PATIENT) as bus:
-        with capture_logs() as lines:
-            await bus.publish("c", "\ud800")
-        assert [line["event"] for line in lines] == ["hint_lost"]
-        await bus.publish("c", "text")
-        assert (bus.counts.lost, bus.counts.published, bus.well) == (1, 1, True)
-
-
-async def test_a_recovery_listener_that_raises_stops_no_other(redis: Redis, admin: Admin) -> None:
+async def test_a_recovery_listener_that_raises_stops_no_other(broker: Broker) -> None:
     def broken() -> None:
         raise RuntimeError
 
     alarm = Alarm()
-    async with Bus(redis.url(), PATIENT) as bus:
+    async with Bus(broker.url, PATIENT) as bus:
         bus.add_recovery_listener(broken)
         bus.add_recovery_listener(alarm)
         await bus.join("c", Ear())
         with capture_logs():
-            await admin.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+            await broker.end_listening()
             await eventually(lambda: alarm.rings)
         assert bus.well
 
 
-async def test_the_last_one_to_leave_ends_the_subscription_at_redis(redis: Redis, admin: Admin) -> None:
-    async with Bus(redis.url()) as bus:
+async def test_the_last_one_to_leave_ends_the_subscription(broker: Broker) -> None:
+    async with Bus(broker.url, PATIENT) as bus:
         first, second = Ear(), Ear()
         await bus.join("c", first)
         await bus.join("c", second)
         await bus.leave("c", first)
-        assert await receivers(admin, "c") == 1
+        await wait_until_heard(bus, "c", second)
+        assert not await broker.has_left("c")
         await bus.leave("c", second)
-        await eventually(lambda: _none_receives(admin, "c"))
+        await eventually(lambda: broker.has_left("c"))
 
 
-async def _none_receives(admin: Admin, channel: str) -> bool:
-    return await receivers(admin, channel) == 0
-
-
-async def test_no_connection_is_left_after_the_end(redis: Redis) -> None:
-    async with Bus(redis.url()) as bus:
+async def test_no_connection_is_left_after_the_end(broker: Broker) -> None:
+    async with Bus(broker.url) as bus:
         await bus.join("c", Ear())
         await asyncio.gather(*(bus.publish("c", "text") for _ in range(20)))
-        assert connections_to(redis) > 1
-    await eventually(lambda: connections_to(redis) == 0)
+        assert broker.connections() > 1
+    await eventually(lambda: broker.connections() == 0)
 
 
-async def test_nothing_is_left_after_an_end_amid_an_outage(redis: Redis) -> None:
+async def test_nothing_is_left_after_an_end_amid_an_outage(broker: Broker) -> None:
     before = asyncio.all_tasks()
-    async with Bus(redis.url(), QUICK) as bus:
+    async with Bus(broker.url, QUICK) as bus:
         await bus.join("c", Ear())
-        redis.stop()
+        broker.stop()
         await eventually(lambda: not bus.well)
         await bus.publish("c", "void")
         await bus.join("d", Ear())
-    redis.start()
+    broker.start()
     assert asyncio.all_tasks() == before
-    assert connections_to(redis) == 0
+    assert broker.connections() == 0
+
+
+async def test_nothing_is_left_after_an_end_while_the_broker_is_silent(broker: Broker) -> None:
+    before, bus = asyncio.all_tasks(), await Bus(broker.url, HASTY).__aenter__()
+    await bus.join("c", Ear())
+    await bus.publish("c", "text")
+    with broker.paused():
+        publishing = asyncio.create_task(bus.publish("c", "late"))
+        await asyncio.sleep(0)
+        await bus.__aexit__(None, None, None)
+        await publishing
+        assert asyncio.all_tasks() == before
+        await eventually(lambda: broker.connections() == 0)
+    assert bus.counts.lost == 1
 
 
 # Moments that only a broker with slow answers has.
 
 
-class Relay:
-    """Stands between a bus and Redis: holds back Redis's answers from a given question on, and cuts connections."""
-
-    def __init__(self, engine: Redis) -> None:
-        self._engine = engine
-        self._answering = asyncio.Event()
-        self._answering.set()
-        self._writers: set[asyncio.StreamWriter] = set()
-        self._question = b""
-        self.asked = asyncio.Event()
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._carry, "127.0.0.1", 0)
-        port = self._server.sockets[0].getsockname()[1]
-        self.url = self._engine.url().replace(str(self._engine.port), str(port))
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.answer()
-        self._server.close()
-        self.cut()
-        await eventually(lambda: not self._writers)
-
-    def hold_from(self, question: bytes) -> None:
-        """`asked` is set as soon as the question has come; from then on nothing is answered."""
-        self._question = question
-        self.asked.clear()
-
-    def answer(self) -> None:
-        self._question = b""
-        self._answering.set()
-
-    def cut(self) -> None:
-        for writer in self._writers:
-            writer.close()
-
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._engine.port)
-        await asyncio.gather(self._ask(reader, far_writer), self._reply(far_reader, writer))
-
-    async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        async with self._kept(writer):
-            while data := await reader.read(65_536):
-                if self._question and self._question in data:
-                    self.asked.set()
-                    self._answering.clear()
-                writer.write(data)
-
-    async def _reply(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        async with self._kept(writer):
-            while data := await reader.read(65_536):
-                await self._answering.wait()
-                writer.write(data)
-
-    @asynccontextmanager
-    async def _kept(self, writer: asyncio.StreamWriter) -> AsyncGenerator[None]:
-        self._writers.add(writer)
-        with suppress(ConnectionError, RuntimeError):  # uvloop's word for a transport that is closed
-            yield
-        writer.close()
-        with suppress(ConnectionError):
-            await writer.wait_closed()
-        self._writers.discard(writer)
-
-
-@pytest.fixture
-async def relay(redis: Redis) -> AsyncIterator[Relay]:
-    async with Relay(redis) as relay:
-        yield relay
-
-
-async def test_join_returns_only_after_redis_has_confirmed_it(relay: Relay) -> None:
+async def test_join_returns_only_after_the_broker_has_confirmed_it(broker: Broker, relay: Relay) -> None:
     async with Bus(relay.url, PATIENT) as bus:
-        relay.hold_from(b"SUBSCRIBE")
+        relay.hold_from(broker.asking)
         joins = [asyncio.create_task(bus.join("c", Ear())) for _ in range(2)]
         await relay.asked.wait()
         assert not any(join.done() for join in joins)
@@ -677,23 +621,25 @@ async def test_join_returns_only_after_redis_has_confirmed_it(relay: Relay) -> N
         assert bus.well
 
 
-async def test_leaving_before_the_confirmation_ends_the_subscription_after_it(relay: Relay, admin: Admin) -> None:
+async def test_leaving_before_the_confirmation_ends_the_subscription_after_it(broker: Broker, relay: Relay) -> None:
     async with Bus(relay.url, PATIENT) as bus:
         ear = Ear()
-        relay.hold_from(b"SUBSCRIBE")
+        relay.hold_from(broker.asking)
         joining = asyncio.create_task(bus.join("c", ear))
         await relay.asked.wait()
         await bus.leave("c", ear)
         assert not joining.done()
         relay.answer()
         await joining
-        await eventually(lambda: _none_receives(admin, "c"))
+        await eventually(lambda: broker.has_left("c"))
 
 
-async def test_a_join_after_somebody_left_before_the_confirmation_hears_everything(relay: Relay) -> None:
+async def test_a_join_after_somebody_left_before_the_confirmation_hears_everything(
+    broker: Broker, relay: Relay
+) -> None:
     async with Bus(relay.url, PATIENT) as bus:
         old, new = Ear(), Ear()
-        relay.hold_from(b"SUBSCRIBE")
+        relay.hold_from(broker.asking)
         joining = [asyncio.create_task(bus.join("c", old))]
         await relay.asked.wait()
         await bus.leave("c", old)
@@ -706,23 +652,26 @@ async def test_a_join_after_somebody_left_before_the_confirmation_hears_everythi
         assert old.heard == []
 
 
-async def test_a_join_whose_connection_breaks_returns_at_once_and_hears_after_the_recovery(relay: Relay) -> None:
+async def test_a_join_whose_connection_breaks_returns_at_once_and_hears_after_the_recovery(
+    broker: Broker, relay: Relay
+) -> None:
     async with Bus(relay.url, Timing(reply=60)) as bus:
         ear = Ear()
-        relay.hold_from(b"SUBSCRIBE")
+        relay.hold_from(broker.asking)
         joining = asyncio.create_task(bus.join("c", ear))
         await relay.asked.wait()
         relay.cut()
-        await joining
+        async with asyncio.timeout(10):
+            await joining
         relay.answer()
         await eventually(lambda: bus.well)
         await bus.publish("c", "back")
         await ear.hears("back")
 
 
-async def test_a_publish_whose_connection_breaks_is_tried_once_more(relay: Relay) -> None:
+async def test_a_publish_whose_connection_breaks_is_tried_once_more(broker: Broker, relay: Relay) -> None:
     async with Bus(relay.url, PATIENT) as bus:
-        relay.hold_from(b"PUBLISH")
+        relay.hold_from(broker.publishing)
         publishing = asyncio.create_task(bus.publish("c", "text"))
         await relay.asked.wait()
         relay.cut()
@@ -731,13 +680,13 @@ async def test_a_publish_whose_connection_breaks_is_tried_once_more(relay: Relay
         assert (bus.counts.published, bus.counts.lost) == (1, 0)
 
 
-async def test_joining_and_leaving_while_everything_is_subscribed_again(relay: Relay, admin: Admin) -> None:
+async def test_joining_and_leaving_while_everything_is_subscribed_again(broker: Broker, relay: Relay) -> None:
     async with Bus(relay.url, PATIENT) as bus:
         staying, leaving, returning, coming = Ear(), Ear(), Ear(), Ear()
         await bus.join("staying", staying)
         await bus.join("leaving", leaving)
         await bus.join("returning", returning)
-        relay.hold_from(b"SUBSCRIBE")
+        relay.hold_from(broker.asking)
         relay.cut()
         await relay.asked.wait()
         await bus.leave("leaving", leaving)
@@ -751,7 +700,7 @@ async def test_joining_and_leaving_while_everything_is_subscribed_again(relay: R
             await bus.publish(channel, "back")
         for ear in (staying, returning, coming):
             await ear.hears("back")
-        await eventually(lambda: _none_receives(admin, "leaving"))
+        await eventually(lambda: broker.has_left("leaving"))
 
 
 async def test_a_cancelled_publish_ends_at_once_and_harms_no_other(relay: Relay) -> None:
@@ -770,30 +719,104 @@ async def test_a_cancelled_publish_ends_at_once_and_harms_no_other(relay: Relay)
     assert (bus.counts.lost, bus.counts.faults) == (0, 0)
 
 
+# What only PostgreSQL has.
+
+
+async def test_everything_is_subscribed_again_in_one_statement(postgres_broker: PostgresBroker) -> None:
+    async with Bus(postgres_broker.url, PATIENT) as bus:
+        for number in range(8):
+            await bus.join(f"c{number}", Ear())
+        await postgres_broker.end_listening()
+        await eventually(lambda: bus.counts.recoveries)
+        statement = await postgres_broker.ask("SELECT query FROM pg_stat_activity WHERE application_name = $1", LISTENS)
+    assert sorted(statement.split(";")) == [f'LISTEN "c{number}"' for number in range(8)]
+
+
+async def test_a_server_that_listens_no_more_is_noticed(postgres_broker: PostgresBroker) -> None:
+    """As behind a pooler that shares its sessions."""
+
+    async def made_to_forget(bus: Bus) -> bool:
+        connection = cast(PostgresEngine, bus._engine)._connection  # pyright: ignore[reportPrivateUsage]
+        with suppress(asyncpg.InterfaceError):  # it is being asked for a sign of life
+            return connection is not None and await connection.execute("UNLISTEN *") == "UNLISTEN"
+        return False
+
+    async with Bus(postgres_broker.url, Timing(idle=0.05, first_wait=0.01)) as bus:
+        ear = Ear()
+        await bus.join("c", ear)
+        with capture_logs() as lines:
+            await eventually(lambda: made_to_forget(bus))
+            await eventually(lambda: bus.counts.recoveries)
+        assert "does not listen any more" in lines[0]["reason"]
+        await wait_until_heard(bus, "c", ear)
+
+
+async def test_a_text_that_postgresql_cannot_carry_is_lost_and_stops_nothing(postgres_broker: PostgresBroker) -> None:
+    async with Bus(postgres_broker.url, PATIENT) as bus:
+        await bus.publish("c", "\x00" * MAX_TEXT_BYTES)
+        await bus.publish("c", "text")
+        assert (bus.counts.lost, bus.counts.published, bus.well) == (1, 1, True)
+
+
+async def test_a_text_that_postgresql_cannot_carry_ends_an_outage_when_it_answers_again(
+    postgres_broker: PostgresBroker,
+) -> None:
+    async with Bus(postgres_broker.url, QUICK) as bus:
+        postgres_broker.stop()
+        await bus.publish("c", "\x00" * MAX_TEXT_BYTES)
+        postgres_broker.start()
+        await eventually(lambda: bus.well)
+
+
+@pytest.mark.parametrize("options", ["sslmode=disable", "sslmode=prefer", "ssl=allow", "application_name=mine"])
+async def test_a_postgresql_url_may_have_the_options_that_a_database_has(
+    postgres_broker: PostgresBroker, options: str
+) -> None:
+    async with Bus(postgres_broker.url.replace("postgresql://", "postgres://") + f"?{options}") as bus:
+        ear = Ear()
+        await bus.join("c", ear)
+        await wait_until_heard(bus, "c", ear)
+
+
+@pytest.mark.parametrize("name", ["sslmode", "ssl"])
+async def test_a_server_without_tls_is_refused_where_tls_is_required(
+    postgres_broker: PostgresBroker, name: str
+) -> None:
+    with pytest.raises(BusUnavailable, match="rejected SSL upgrade"):
+        await Bus(f"{postgres_broker.url}?{name}=require").__aenter__()
+
+
 # What an operator reads when it cannot start.
 
 
-async def test_a_broker_that_is_not_there_is_named_in_one_sentence_without_password() -> None:
-    port, before = free_port(), asyncio.all_tasks()
-    bus = Bus(f"redis://somebody:secret@127.0.0.1:{port}/2?client_name=secret")
-    with pytest.raises(
-        BusUnavailable, match=rf"^The broker at redis://127\.0\.0\.1:{port} cannot be used: .+\.$"
-    ) as told:
-        await bus.__aenter__()
+@pytest.mark.parametrize("url", ["redis://somebody:secret@{}/2?client_name=secret", "postgres://somebody:secret@{}/x"])
+async def test_a_broker_that_is_not_there_is_named_in_one_sentence_without_password(url: str) -> None:
+    place, before = f"127.0.0.1:{free_port()}", asyncio.all_tasks()
+    sentence = rf"^The broker at {urlsplit(url).scheme}://{re.escape(place)} cannot be used: .+\.$"
+    with pytest.raises(BusUnavailable, match=sentence) as told:
+        await Bus(url.format(place)).__aenter__()
     assert "secret" not in str(told.value)
     assert "\n" not in str(told.value)
     assert asyncio.all_tasks() == before
 
 
-async def test_a_wrong_password_is_said_and_not_repeated(redis: Redis) -> None:
-    for url in (f"redis://:guess@127.0.0.1:{redis.port}", f"redis://127.0.0.1:{redis.port}"):
-        with pytest.raises(BusUnavailable, match=r"(?i)password|authentication") as told:
-            await Bus(url).__aenter__()
-        assert "guess" not in str(told.value)
-    await eventually(lambda: connections_to(redis) == 0)
+async def test_of_several_hosts_that_are_not_there_none_is_named() -> None:
+    with pytest.raises(BusUnavailable, match=r"^The broker at BROADCAST_URL cannot be used: .+\.$") as told:
+        await Bus(f"postgres://a:secret@127.0.0.1:{free_port()},127.0.0.1:{free_port()}/x").__aenter__()
+    assert "secret" not in str(told.value)
 
 
-async def test_a_broker_that_accepts_and_never_answers_is_given_up() -> None:
+@pytest.mark.parametrize("who", [":guess@", ""])
+async def test_a_wrong_password_is_said_and_not_repeated(broker: Broker, who: str) -> None:
+    who = who and f"{broker.user}{who}"
+    with pytest.raises(BusUnavailable, match=r"(?i)password|authentication") as told:
+        await Bus(f"{broker.scheme}://{who}127.0.0.1:{broker.port}/0").__aenter__()
+    assert "guess" not in str(told.value)
+    await eventually(lambda: broker.connections() == 0)
+
+
+@pytest.mark.parametrize("scheme", ["redis", "postgres"])
+async def test_a_broker_that_accepts_and_never_answers_is_given_up(scheme: str) -> None:
     hung_up = asyncio.Event()
 
     async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -804,15 +827,18 @@ async def test_a_broker_that_accepts_and_never_answers_is_given_up() -> None:
 
     async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        with pytest.raises(BusUnavailable, match="no answer in time"):
-            await Bus(f"redis://127.0.0.1:{port}", QUICK).__aenter__()
-        await hung_up.wait()
+        async with asyncio.timeout(10):
+            with pytest.raises(BusUnavailable, match="no answer in time"):
+                await Bus(f"{scheme}://127.0.0.1:{port}", QUICK).__aenter__()
+            await hung_up.wait()
 
 
 @pytest.mark.parametrize(
     "url",
     ["", "secret", "kafka://secret@host", "redis://:sec/ret@host", "redis://host:secret", "redis://host?secret=1",
-     "redis://host?db=secret"],
+     "redis://host?db=secret", "postgres://a:sec/ret@host/x", "postgres://a:1/sec@host/x", "postgres://a:1#sec@host/x",
+     "postgres://host:secret/x", "postgres://host/x?secret", "postgres://host/x?port=secret",
+     "postgresql:///x?host=a:secret"],
 )  # fmt: skip
 def test_a_url_that_cannot_be_read_is_refused_at_once_and_not_repeated(url: str) -> None:
     with pytest.raises(ValueError, match=r"^BROADCAST_URL [^\n]+$") as told:

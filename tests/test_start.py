@@ -130,9 +130,12 @@ async def test_a_database_that_no_url_names_is_one_clear_line_without_its_passwo
     assert "hunter2" not in line
 
 
-async def test_an_unreachable_broker_is_one_clear_line_without_its_password(on_sqlite: dict[str, Any]) -> None:
-    line = await refused({**on_sqlite, "broadcast_url": f"redis://:hunter2@127.0.0.1:{free_port()}/0"})
-    assert "The broker at redis://127.0.0.1:" in line
+@pytest.mark.parametrize("scheme", ["redis", "postgresql"])
+async def test_an_unreachable_broker_is_one_clear_line_without_its_password(
+    on_sqlite: dict[str, Any], scheme: str
+) -> None:
+    line = await refused({**on_sqlite, "broadcast_url": f"{scheme}://ada:hunter2@127.0.0.1:{free_port()}/0"})
+    assert f"The broker at {scheme}://127.0.0.1:" in line
     assert "hunter2" not in line
 
 
@@ -140,7 +143,7 @@ async def test_a_setting_that_cannot_be_is_named_without_its_value(on_sqlite: di
     wrong = {"database_url": "mysql://ada:hunter2@db/chat", "broadcast_url": "kafka://:hunter2@b", "token_days": "0"}
     assert await refused({**on_sqlite, **wrong}) == (
         "parley: DATABASE_URL must begin with sqlite:// or postgresql://; "
-        "BROADCAST_URL must begin with memory:// or redis://; TOKEN_DAYS should be greater than 0.\n"
+        "BROADCAST_URL must begin with memory://, redis:// or postgresql://; TOKEN_DAYS should be greater than 0.\n"
     )
 
 
@@ -150,12 +153,16 @@ async def test_arguments_that_make_no_sense_are_a_matter_of_usage(on_sqlite: dic
     assert "Invalid value for '--port'" in output
 
 
+A_BROKER = "BROADCAST_URL=redis://... (or postgresql://...)"
+
+
 @pytest.mark.parametrize(
     ("database", "broker", "missing"),
     [
-        ("sqlite:///parley.db", "memory://", "set DATABASE_URL=postgresql://... and BROADCAST_URL=redis://..."),
+        ("sqlite:///parley.db", "memory://", f"set DATABASE_URL=postgresql://... and {A_BROKER}"),
         ("sqlite:///parley.db", "redis://nowhere", "set DATABASE_URL=postgresql://..."),
-        ("postgresql://nowhere/chat", "memory://", "set BROADCAST_URL=redis://..."),
+        ("sqlite:///parley.db", "postgres://nowhere/chat", "set DATABASE_URL=postgresql://..."),
+        ("postgresql://nowhere/chat", "memory://", f"set {A_BROKER}"),
     ],
 )
 def test_more_workers_than_the_stack_can_serve_are_refused_with_what_to_set(
@@ -168,6 +175,13 @@ def test_more_workers_than_the_stack_can_serve_are_refused_with_what_to_set(
     assert refusal.value.exit_code == 1
     said = capsys.readouterr().err
     assert said == f"parley: SQLite and memory:// are for one process: to run 2 workers, {missing}.\n"
+
+
+@pytest.mark.parametrize("broker", ["redis://nowhere", "postgres://nowhere/chat", "postgresql+asyncpg://nowhere/chat"])
+def test_postgresql_serves_many_workers_with_redis_or_alone(broker: str) -> None:
+    given = Settings(database_url="postgres://nowhere/chat", broadcast_url=broker)
+    check_workers(given, 256)
+    assert given.broadcast_url in ("redis://nowhere", "postgresql://nowhere/chat")
 
 
 async def test_more_workers_on_sqlite_do_not_start(on_sqlite: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The two stacks that every test of the contract runs on: what each needs, and fresh databases on it."""
+"""The stacks that tests run on, the first two for every test of the contract: what each needs, and fresh databases."""
 
 import itertools
 from collections.abc import Generator, Iterator
@@ -15,7 +15,7 @@ CHEAP_PASSWORDS: dict[str, Any] = {"argon2_time_cost": 1, "argon2_memory_kib": 6
 
 @dataclass
 class Stack:
-    """SQLite and memory://, or PostgreSQL and Redis when both are given."""
+    """SQLite and memory://; PostgreSQL and Redis; or, without a Redis, PostgreSQL for both."""
 
     folder: Path
     postgres: Postgres | None = None
@@ -24,15 +24,18 @@ class Stack:
 
     @property
     def name(self) -> str:
-        return "postgres" if self.postgres else "sqlite"
+        if self.postgres is None:
+            return "sqlite"
+        return "postgres" if self.redis else "postgres-only"
 
     @contextmanager
     def fresh(self) -> Generator[dict[str, Any]]:
         """Settings with an empty database, which is dropped at the end. Redis is shared: ids keep channels apart."""
-        if self.postgres and self.redis:
+        if self.postgres:
             url = self.postgres.create_database()
+            broker = self.redis.url() if self.redis else url
             try:
-                yield {"database_url": url, "broadcast_url": self.redis.url(), **CHEAP_PASSWORDS}
+                yield {"database_url": url, "broadcast_url": broker, **CHEAP_PASSWORDS}
             finally:
                 self.postgres.drop_database(url)
         else:

@@ -1,0 +1,106 @@
+"""News travel between processes by their hints alone, on every broker that processes can share."""
+# ruff: noqa: ARG002  (a log without end needs to know nothing of what it is asked)
+
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from delivery.bus import Bus
+from delivery.events import Batch, Event, Head, Hint, Log
+from delivery.feed import EndReason
+from delivery.stream import CHANNELS, Streams
+from tests.engines import Postgres
+from tests.harness import Node, Stack, World, as_environment, eventually
+
+NEVER = 3_600.0
+"""Seconds between two checks of the heads: nothing but a hint tells of news."""
+SEQ = 2**63 - 1
+"""The longest that PostgreSQL stores."""
+
+
+class EndlessLogs:
+    """Every log goes from nothing to its last row."""
+
+    async def heads(self, logs: Sequence[Log]) -> Mapping[Log, Head]:
+        return dict.fromkeys(logs, Head(0, 0))
+
+    async def after(self, log: Log, seq: int, limit: int) -> Batch:
+        return Batch([Event(log, SEQ, None, None)] if seq < SEQ else [], 0)
+
+    async def access_between(self, log: Log, after: int, up_to: int) -> Sequence[Event]:
+        return []
+
+
+class Listener:
+    """Notes whose news came."""
+
+    def __init__(self) -> None:
+        self.heard: set[Log] = set()
+
+    def take(self, event: Event) -> None:
+        self.heard.add(event.log)
+
+    def end(self, reason: EndReason) -> None:
+        raise AssertionError(reason)
+
+
+async def test_a_flood_of_hints_at_once_reaches_another_process(node_stack: Stack) -> None:
+    logs = [Log("group", UUID(int=CHANNELS * number)) for number in range(1_000)]  # all of them on one channel
+    listener = Listener()
+    with node_stack.fresh() as settings:
+        url = settings["broadcast_url"]
+        async with Bus(url) as here, Bus(url) as there:
+            async with Streams(here, EndlessLogs(), NEVER) as speaking, Streams(there, EndlessLogs(), NEVER) as hearing:
+                for seat in await hearing.seats(logs, UUID(int=1), listener):
+                    seat.begin(0)
+                speaking.announce(Hint(log, SEQ) for log in logs)
+                await eventually(lambda: listener.heard == set(logs))
+            assert (here.counts.lost, there.counts.lost) == (0, 0)
+
+
+@asynccontextmanager
+async def two_nodes_that_never_look(stack: Stack, folder: Path) -> AsyncGenerator[tuple[Node, Node]]:
+    with stack.fresh() as settings:
+        environment = as_environment({**settings, "head_check_seconds": NEVER})
+        async with Node(environment, folder / "one.log") as one, Node(environment, folder / "two.log") as two:
+            yield one, two
+
+
+async def test_news_of_one_node_reach_another_by_their_hints_alone(node_stack: Stack, tmp_path: Path) -> None:
+    async with two_nodes_that_never_look(node_stack, tmp_path) as (here, there), World(here) as world:
+        ada, bob = await world.users("ada", "bob")
+        news = await bob.at(there).group_events()
+        group = await world.group(ada, bob)
+        assert (await news.event())["group"]["id"] == group
+        messages = await bob.at(there).messages(group)
+        for content in ("one", "two", "three"):
+            await world.send(ada, group, content)
+            assert (await messages.event())["message"]["content"] == content
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[Postgres]:
+    with closing(Postgres()) as engine:
+        engine.start()
+        yield engine
+
+
+async def test_nodes_on_postgresql_alone_go_on_when_it_has_crashed_and_come_back(
+    own_postgres: Postgres, tmp_path: Path
+) -> None:
+    stack = Stack(tmp_path, own_postgres)
+    async with two_nodes_that_never_look(stack, tmp_path) as nodes, World(nodes[0]) as world:
+        ada = await world.user()
+        group = await world.group(ada)
+        messages = await ada.at(nodes[1]).messages(group)
+        await world.send(ada, group, "before")
+        await messages.event()
+        own_postgres.restart(immediate=True)
+        for node in nodes:
+            await eventually(lambda node=node: "broker_recovered" in node.logs())
+            await eventually(node.is_ready)
+        await world.send(ada, group, "back")
+        assert (await messages.event())["message"]["content"] == "back"
