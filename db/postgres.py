@@ -30,7 +30,8 @@ def engine(url: str, connections: int, wait_seconds: float) -> AsyncEngine:
         pool_timeout=wait_seconds,
         isolation_level="READ COMMITTED",
         hide_parameters=True,
-        connect_args={"timeout": wait_seconds, "server_settings": settings},
+        # Longer than a lock may take, so that a lock is told as one; a connection that went silent ends with it.
+        connect_args={"timeout": wait_seconds, "command_timeout": 2 * wait_seconds, "server_settings": settings},
     )
 
 

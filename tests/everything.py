@@ -49,7 +49,7 @@ def _uses(document: str, variable: str) -> bool:
 
 class _Everything:
     VARIABLES: ClassVar[Mapping[str, str]] = {"id": "ID!", "groupId": "ID!", "username": "String!", "after": "String!"}
-    OPTIONAL: ClassVar[Mapping[str, str]] = {"first": "2", "snapshot": "true"}
+    OPTIONAL: ClassVar[Mapping[str, str]] = {"first": "1", "snapshot": "true"}
 
     def __init__(self) -> None:
         self._schema = build_schema((ROOT / "graphql" / "schema.graphql").read_text(encoding="utf-8"))
