@@ -82,6 +82,7 @@ class Following(ABC, Generic[Fact]):
         self.cursor: str | None = None
         self._fact: Fact | None = None
         self._again = False
+        self._faults = 0
         self.is_shown = False  # a fact was handed out and is being executed: it waits to be settled
         self.stopped = False
         self.refusal: Refusal | None = None
@@ -105,12 +106,10 @@ class Following(ABC, Generic[Fact]):
 
     async def _show(self, fact: Fact) -> AsyncGenerator[Fact, None]:
         """Hand out the fact, and again until it was settled: an event is never skipped. Raises SERVICE_UNAVAILABLE
-        after some attempts.
+        after some faults.
         """
-        self._fact = fact
-        for attempt in range(SHOW_ATTEMPTS):
-            if self.stopped:
-                return
+        self._fact, self._faults = fact, 0
+        while not self.stopped:
             self._again = False
             self.door = self._open(self._fact)
             self.is_shown = True
@@ -118,8 +117,12 @@ class Following(ABC, Generic[Fact]):
             self.is_shown = False
             if not self._again:
                 return
-            await asyncio.sleep(PAUSE_SECONDS * attempt)
-        raise end_of(fault(), self.cursor)
+            if self._is_hopeless():
+                raise end_of(fault(), self.cursor)
+            await asyncio.sleep(PAUSE_SECONDS * self._faults)
+
+    def _is_hopeless(self) -> bool:
+        return self._faults == SHOW_ATTEMPTS
 
     async def _next(self) -> Event | None:
         """The next event, None when the subscriber has stopped. Raises the end that a feed has without an event."""
@@ -137,6 +140,7 @@ class Following(ABC, Generic[Fact]):
         end.
         """
         assert self._fact is not None
+        self._faults += faulty
         self._again = faulty or not await self._settle(self._fact)
         return not self._again
 
@@ -154,7 +158,7 @@ class Following(ABC, Generic[Fact]):
 
     @abstractmethod
     async def _settle(self, fact: Fact) -> bool:
-        """False: show `self._fact` again, what it shows has changed. Raises the end."""
+        """False: show `self._fact` again, which now shows less. Raises the end."""
 
 
 def end_of_seat(seat: Seat, cursor: str | None) -> Refusal:

@@ -5,7 +5,7 @@ log of each group is taken before the list of groups is read, so the list and th
 """
 
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -70,16 +70,16 @@ News = SnapshotNews | OwnNews | GroupNews
 
 @dataclass(slots=True)
 class SnapshotDoor:
-    """The door inside a snapshot: every group of the viewer. It remembers whether it had to refuse: then the snapshot
-    is out of date.
+    """The door inside a snapshot: every group of the viewer. It remembers which it had to refuse: of these the
+    snapshot is out of date.
     """
 
     inner: ViewerDoor
-    refused: bool = False
+    refused: set[UUID] = field(default_factory=set[UUID])
 
     async def open(self, transaction: Transaction, group_ids: Collection[UUID]) -> Mapping[UUID, Group | Refusal]:
         opened = await self.inner.open(transaction, group_ids)
-        self.refused = self.refused or any(isinstance(each, Refusal) for each in opened.values())
+        self.refused.update(group_id for group_id, each in opened.items() if isinstance(each, Refusal))
         return opened
 
 
@@ -152,6 +152,8 @@ class NewsFollowing(Following[News]):
     async def _sit(self, logs: Sequence[Log]) -> list[Seat]:
         seats = await steadily(lambda: self._services.streams.seats(logs, self._viewer.id, self._feed))
         if len(seats) < len(logs):
+            for seat in seats:
+                seat.leave()
             raise unauthenticated()
         return seats
 
@@ -228,7 +230,7 @@ class NewsFollowing(Following[News]):
 
     async def _settle(self, fact: News) -> bool:
         if isinstance(fact, SnapshotNews):
-            return await self._settle_snapshot()
+            return self._settle_snapshot(fact)
         if fact.group is None:
             return True
         assert isinstance(self.door, EventDoor)
@@ -242,13 +244,15 @@ class NewsFollowing(Following[News]):
         self._fact = replace(fact, group=None)
         return False
 
-    async def _settle_snapshot(self) -> bool:
-        """A snapshot in which something was refused is out of date: a new one, with new seats, takes its place."""
+    def _settle_snapshot(self, fact: SnapshotNews) -> bool:
+        """A group whose membership ended before the snapshot could be shown is not in it, and what its log says of the
+        end is not told: a later beginning comes from the user's log.
+        """
         assert isinstance(self.door, SnapshotDoor)
-        if not self.door.refused:
-            return True
-        self._leave()
-        self._feed = Feed(self._services.settings.max_waiting_events, _wanted)
-        start = await self._begin()
-        self._fact = SnapshotNews(start.moment, start.groups, start.invitations)
-        return False
+        refused = self.door.refused
+        for group_id in refused:
+            self._seats.pop(group_id).leave()
+        gone = {group_log(group_id) for group_id in refused}
+        self._feed.take_out(lambda event: event.log in gone)
+        self._fact = replace(fact, groups=[group for group in fact.groups if group.id not in refused])
+        return not refused
