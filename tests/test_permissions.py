@@ -387,7 +387,7 @@ async def test_no_field_of_any_event_shows_anything_of_a_group_to_who_is_not_a_m
 ) -> None:
     scene = scenes[standing]
     given = {"groupId": scene.group_id, "after": await scene.head()}
-    async with world.server.socket(scene.actor.token) as socket:
+    async with world.server.socket(scene.actor.token) as socket, world.server.socket(scene.member.token) as other:
         streams = [
             await socket.subscribe(document, variables(document, given))
             for document in documents(OperationType.SUBSCRIPTION)
@@ -395,7 +395,7 @@ async def test_no_field_of_any_event_shows_anything_of_a_group_to_who_is_not_a_m
         first = [await answered(stream) for stream in streams]
         assert sum(isinstance(each, list) for each in first) == 1, "groupMessages is refused, and no other"
         assert scene.secret not in json.dumps(without_invitations(first) if standing is INVITED else first)
-        witness = await scene.member.messages(scene.group_id)
+        witness = await other.follow("GroupMessages", groupId=scene.group_id, after=given["after"])
         await scene.admin.run("UpdateGroup", **scene.input(description=f"{scene.secret} {uuid.uuid4().hex}"))
         await world.send(scene.member, scene.group_id, scene.secret)
         await witness.event()

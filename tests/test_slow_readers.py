@@ -3,8 +3,10 @@
 import asyncio
 import gc
 import json
+import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
@@ -19,15 +21,27 @@ from tests.inside import followers, open_sockets
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing_behind")
 
-# 100 times 16 kB: a few events fill what the kernel holds for a reader (some MB), and the rest waits in the server.
+# 100 times 16 kB: a few events fill what the kernel holds for a reader, and the rest waits in the server.
 CONTENT = "\N{GRINNING FACE}" * 4_000
 WIDE = f"""subscription ($groupId: ID!, $after: String) {{
     groupMessages(groupId: $groupId, after: $after) {{
         cursor seq message {{ {" ".join(f"c{number}: content" for number in range(100))} }}
     }}
 }}"""
+# Left alone, some kernels give a reader 32 MB.
+RECEIVE_BYTES = 262_144
 EVENTS = 25
 WAITING = 5
+
+
+async def small_socket(server: Server) -> socket.socket:
+    """A connection that keeps little for its reader."""
+    connected = socket.socket()
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
+    connected.setblocking(False)
+    address = urlsplit(server.url)
+    await asyncio.get_running_loop().sock_connect(connected, (address.hostname, address.port))
+    return connected
 
 
 class Reader:
@@ -44,6 +58,7 @@ class Reader:
         after = await person.head(group_id)
         async with connect(
             server.socket_url,
+            sock=await small_socket(server),
             subprotocols=[Subprotocol("graphql-transport-ws")],
             compression=None,
             proxy=None,

@@ -437,6 +437,14 @@ async def test_an_id_is_free_again_when_its_operation_has_ended(server: Server) 
                 await answer.next()
 
 
+async def came_to_rest(server: Endpoint) -> None:
+    """No socket is open and no log is followed."""
+    try:
+        await eventually(lambda: (open_sockets(server), followed(server)) == (0, set()))
+    except AssertionError:
+        pytest.fail(f"{open_sockets(server)} sockets are open, and followed is {followed(server)}")
+
+
 async def drop(connection: ClientConnection) -> None:
     """As a network does it: without a word."""
     connection.transport.abort()
@@ -455,7 +463,7 @@ async def test_a_client_may_close_in_the_middle_of_everything(world: World, book
             await connection.send(json.dumps(subscribe(operation("SendGroupMessage"), "3", variables=sent)))
             await connection.recv()
             await end(connection)
-        await eventually(lambda: (open_sockets(world.server), followed(world.server)) == (0, set()))
+        await came_to_rest(world.server)
     book.check()
 
 
