@@ -22,7 +22,12 @@ ATTEMPTS = 5
 
 def engine(url: str, connections: int, wait_seconds: float) -> AsyncEngine:
     """READ COMMITTED: a statement after a lock sees everything that was committed while the lock was waited for."""
-    settings = {"application_name": "parley", "lock_timeout": f"{int(wait_seconds * 1000)}ms"}
+    settings = {
+        "application_name": "parley",
+        "lock_timeout": f"{int(wait_seconds * 1000)}ms",
+        # A node that vanished without a word holds the lock of a group no longer than this.
+        "idle_in_transaction_session_timeout": f"{int(2 * wait_seconds * 1000)}ms",
+    }
     return create_async_engine(
         url,
         pool_size=connections,

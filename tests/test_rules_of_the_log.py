@@ -9,7 +9,7 @@ import shutil
 import sqlite3
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,12 @@ from settings import Settings
 from tests import wrong
 from tests.cutting_proxy import Cut, CuttingProxy
 from tests.engines import Postgres
-from tests.harness import GraphQLFailure, Json, Person, Server, Stack, serving
+from tests.harness import GraphQLFailure, Json, Person, Server, Stack, eventually, serving
 from tests.harness.world import PASSWORD
 from tests.sabotage import COMMIT, Bench, Version, against, code_of, extensions_of, only_on, quiet_server, running
 
 FULL = 2  # PRAGMA synchronous
+PATIENCE = 5.0  # seconds; five times what a server that waits for half a second may take
 
 
 @pytest.fixture(scope="module")
@@ -317,13 +318,13 @@ async def test_a_deadlock_is_run_again_inside(bench: Bench, version: Version) ->
 
 
 @asynccontextmanager
-async def behind_a_proxy(stack: Stack) -> AsyncGenerator[tuple[Bench, CuttingProxy]]:
+async def behind_a_proxy(stack: Stack, **changes: Any) -> AsyncGenerator[tuple[Bench, CuttingProxy]]:
     """A server whose way to PostgreSQL can be cut."""
     with stack.fresh() as settings:
         address, name = settings["database_url"].rsplit("/", 1)
         host, port = address.rsplit(":", 1)
         async with CuttingProxy.before(int(port)) as proxy:
-            settings["database_url"] = f"{host}:{proxy.port}/{name}"
+            settings |= {"database_url": f"{host}:{proxy.port}/{name}", **changes}
             async with serving(Settings(**settings)) as server, Bench.on(server) as bench:
                 yield bench, proxy
 
@@ -354,6 +355,30 @@ async def test_a_connection_cut_at_the_commit_is_told_as_unknown_and_before_it_a
                     violations.append(f"{word.decode()} cut {where.value}: replayed {again['replayed']}")
             if len(await bench.log(group_id)) != len(cuts) + 1 or await bench.holes(group_id):
                 violations.append(f"the log: {await bench.log(group_id)}")
+
+
+@only_on("postgres")
+@against(wrong.WAITS_FOR_SILENCE)
+async def test_a_connection_that_goes_silent_is_told_as_unavailable_in_time(stack: Stack, version: Version) -> None:
+    with version.judged() as violations:
+        async with behind_a_proxy(stack, database_wait_seconds=0.5) as (bench, proxy):
+            ada = await bench.world.user("ada")
+            group_id = await bench.world.group(ada)
+            proxy.cut_at(b"INSERT INTO messages", Cut.SILENCE)
+            failed = {"code": "NO_ANSWER"}
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PATIENCE):
+                    failed = await extensions_of(send(ada, group_id, "perhaps", "an-id"))
+            if (failed["code"], failed.get("committed")) != ("SERVICE_UNAVAILABLE", False):
+                violations.append(f"the answer is {failed}")
+
+            async def is_done() -> bool:
+                return await code_of(send(ada, group_id, "perhaps", "an-id")) == "OK"
+
+            try:
+                await eventually(is_done, PATIENCE)
+            except AssertionError:
+                violations.append("the group stays locked by a transaction that nobody will end")
 
 
 @only_on("sqlite")

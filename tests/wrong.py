@@ -202,6 +202,16 @@ NEVER_SAYS_WHAT_IS_CERTAIN = Version(
 )
 
 
+_create_engine: Any = postgres.create_async_engine
+
+
+def _create_patient_engine(url: str, *, connect_args: dict[str, Any], **options: Any) -> AsyncEngine:
+    return _create_engine(url, connect_args=connect_args | {"command_timeout": None}, **options)
+
+
+WAITS_FOR_SILENCE = Version("waits for silence", (("db.postgres.create_async_engine", _create_patient_engine),))
+
+
 def _half_rolled_back(connection: Connection) -> None:
     connection.rollback()
 
