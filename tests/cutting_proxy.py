@@ -1,7 +1,7 @@
 """A TCP proxy that cuts a connection at a word of the client: before the server gets it, or before its answer comes."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from enum import Enum
 from typing import Any, Self
@@ -73,16 +73,19 @@ class CuttingProxy:
             if silent:
                 await self._over.wait()
 
-        ways = [asyncio.create_task(way) for way in (asks(), answers(), self._until_over())]
-        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        for way in ways:
-            way.cancel()
-            with suppress(asyncio.CancelledError, OSError):
-                await way
+        await self._until_one_ends(asks(), answers(), self._until_over())
         for writer in (to_client, to_server):
             writer.close()
             with suppress(OSError):
                 await writer.wait_closed()
+
+    async def _until_one_ends(self, *ways: Coroutine[Any, Any, None]) -> None:
+        tasks = [asyncio.create_task(way) for way in ways]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError, OSError):
+                await task
 
     async def _until_over(self) -> None:
         await self._over.wait()
