@@ -16,6 +16,7 @@ from db.engine import utc_now
 from db.lock import ServerLock
 from db.migrate import ensure, place
 from delivery.bus import Bus
+from schema.wire import FrameProtocol
 from settings import Settings
 
 BACKLOG = 2_048
@@ -74,7 +75,7 @@ def options(given: Settings) -> dict[str, Any]:
     return {
         "loop": "auto",  # uvloop where it is installed
         "http": "httptools",
-        "ws": "websockets-sansio",
+        "ws": FrameProtocol,
         "lifespan": "on",
         "ws_max_size": given.max_frame_bytes,
         "ws_ping_interval": PING_SECONDS,

@@ -46,7 +46,7 @@ class Seat:
     ever reaches the listener, everything above does, once and in order, until the event that ends it.
     """
 
-    __slots__ = ("_joining", "_listener", "ending", "floor", "left", "stream", "user_id")
+    __slots__ = ("_joining", "ending", "floor", "left", "listener", "stream", "user_id")
 
     def __init__(self, stream: "Stream", user_id: UUID, listener: Listener) -> None:
         self.stream = stream
@@ -54,7 +54,7 @@ class Seat:
         self.floor = 0
         self.left = False
         self.ending: Event | None = None
-        self._listener = listener
+        self.listener = listener
         self._joining: list[Event] | None = []
 
     def begin(self, floor: int) -> None:
@@ -107,11 +107,11 @@ class Seat:
         if event.ends_for(self.user_id):
             self.ending = event
             self.leave()
-        self._listener.take(event)
+        self.listener.take(event)
 
     def end(self, reason: EndReason) -> None:
         self.leave()
-        self._listener.end(reason)
+        self.listener.end(reason)
 
     def leave(self) -> None:
         self.left = True
@@ -158,18 +158,18 @@ class Stream:
         if not task.cancelled():
             self.hint(0)
 
-    async def settle(self, seat: Seat, access_seq: int) -> None:
-        """Return when permissions up to `access_seq` are applied to this seat: read it, and then `seat.left`, before
+    async def settle(self, access_seq: int) -> None:
+        """Return when permissions up to `access_seq` are applied to every seat: read it, and then `seat.left`, before
         showing what was read there.
         """
-        await self._until(seat, access_seq, lambda: self.access_seq)
+        await self._until(access_seq, lambda: self.access_seq)
 
-    async def reach(self, seat: Seat, seq: int) -> None:
-        """Return when everything up to `seq` was handed out, or the seat was left."""
-        await self._until(seat, seq, lambda: self.applied)
+    async def reach(self, seq: int) -> None:
+        """Return when everything up to `seq` was handed out, or nobody follows any more."""
+        await self._until(seq, lambda: self.applied)
 
-    async def _until(self, seat: Seat, seq: int, position: Callable[[], int]) -> None:
-        while position() < seq and not seat.left:
+    async def _until(self, seq: int, position: Callable[[], int]) -> None:
+        while position() < seq and self._seats:
             self.hint(seq)
             if self._drain is None:
                 return

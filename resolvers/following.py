@@ -77,8 +77,7 @@ class Following(ABC, Generic[Fact]):
 
     door: Door
 
-    def __init__(self, feed: Feed) -> None:
-        self._feed = feed
+    def __init__(self) -> None:
         self.cursor: str | None = None
         self._fact: Fact | None = None
         self._again = False
@@ -90,7 +89,6 @@ class Following(ABC, Generic[Fact]):
     def stop(self) -> None:
         """Let the events end by themselves: a cancellation could hit an execution or a statement in its middle."""
         self.stopped = True
-        self._feed.end(EndReason.STOPPED)
 
     async def events(self) -> AsyncGenerator[Fact, None]:
         """Raises the refusal that the subscription is refused or ended with, and keeps it in `refusal`."""
@@ -124,17 +122,6 @@ class Following(ABC, Generic[Fact]):
     def _is_hopeless(self) -> bool:
         return self._faults == SHOW_ATTEMPTS
 
-    async def _next(self) -> Event | None:
-        """The next event, None when the subscriber has stopped. Raises the end that a feed has without an event."""
-        if self.stopped:
-            return None
-        try:
-            return await self._feed.next()
-        except FeedEnded as ended:
-            if ended.reason is EndReason.STOPPED:
-                return None
-            raise end_for_reason(ended.reason, self.cursor) from None
-
     async def settle(self, *, faulty: bool) -> bool:
         """Whether the result for the fact handed out last may be sent; if not, the same fact comes again. Raises the
         end.
@@ -146,7 +133,7 @@ class Following(ABC, Generic[Fact]):
 
     @abstractmethod
     def _facts(self) -> AsyncGenerator[Fact, None]:
-        """Everything there is to show, in order, until `_next` gives None."""
+        """Everything there is to show, in order, until the subscriber has stopped."""
 
     @abstractmethod
     def _leave(self) -> None:
@@ -159,6 +146,29 @@ class Following(ABC, Generic[Fact]):
     @abstractmethod
     async def _settle(self, fact: Fact) -> bool:
         """False: show `self._fact` again, which now shows less. Raises the end."""
+
+
+class FeedFollowing(Following[Fact]):
+    """A subscription with a feed of its own."""
+
+    def __init__(self, feed: Feed) -> None:
+        super().__init__()
+        self._feed = feed
+
+    def stop(self) -> None:
+        super().stop()
+        self._feed.end(EndReason.STOPPED)
+
+    async def _next(self) -> Event | None:
+        """The next event, None when the subscriber has stopped. Raises the end that a feed has without an event."""
+        if self.stopped:
+            return None
+        try:
+            return await self._feed.next()
+        except FeedEnded as ended:
+            if ended.reason is EndReason.STOPPED:
+                return None
+            raise end_for_reason(ended.reason, self.cursor) from None
 
 
 def end_of_seat(seat: Seat, cursor: str | None) -> Refusal:

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -12,20 +12,31 @@ from db import events, memberships, messages
 from db.engine import Transaction
 from db.events import GroupLog
 from db.records import MESSAGE_KINDS, Group, GroupEventKind, Message, Standing
+from delivery.cohort import Cohort, Member
 from delivery.events import Event
-from delivery.feed import Feed
+from delivery.feed import EndReason, Feed
 from delivery.stream import Seat
 
 from . import text
 from .access import Door, EventDoor, Operation, Viewer, judge, locked, readable
 from .cursors import Position, invalid_position, position
-from .following import Following, end_of, end_of_seat, end_shown, membership_ended, steadily
+from .following import (
+    FeedFollowing,
+    Following,
+    end_for_reason,
+    end_of,
+    end_of_seat,
+    end_shown,
+    membership_ended,
+    steadily,
+)
 from .pages import Page, PageRequest, behind_door, requested
 from .reader import Shown, group_log, shown
 from .refusals import ErrorCode, Refusal, conflict, not_found
 from .services import Services
 
 REPLAY_BATCH = 100
+Join = Callable[[Seat, Viewer], Member]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +161,11 @@ def start_cursor(group_id: UUID) -> str:
     return Position(group_id, 0, 0).encode()
 
 
+def is_message_event(event: Event) -> bool:
+    fact: Shown = event.fact
+    return fact.event.kind in MESSAGE_KINDS
+
+
 @dataclass(frozen=True, slots=True)
 class _Batch:
     group: Group
@@ -160,25 +176,32 @@ class _Batch:
         return len(self.facts) == REPLAY_BATCH
 
 
-class MessagesFollowing(Following[Shown]):
+class MessagesFollowing(FeedFollowing[Shown]):
     """One subscriber of a group's messages: what was missed after a cursor, then what comes, without a gap and without
     a double.
+
+    With `join` what comes is not handed out here, but through the cohort that it joins.
     """
 
-    def __init__(self, services: Services, viewer: Viewer, group_id: UUID, after: str | None) -> None:
+    def __init__(
+        self, services: Services, viewer: Viewer, group_id: UUID, after: str | None, join: Join | None = None
+    ) -> None:
         super().__init__(Feed(services.settings.max_waiting_events, self._wanted))
         self._services = services
         self._viewer = viewer
         self._group_id = group_id
         self._seat: Seat | None = None
         self._after = after
+        self._join = join
+        self._member: Member | None = None
 
     def _wanted(self, event: Event) -> bool:
         """Message events, and what ends the viewer's own right to follow."""
-        fact: Shown = event.fact
-        return fact.event.kind in MESSAGE_KINDS or event.ends_for(self._viewer.id)
+        return is_message_event(event) or event.ends_for(self._viewer.id)
 
     def _leave(self) -> None:
+        if self._member is not None:
+            self._member.finish(EndReason.STOPPED)
         if self._seat is not None:
             self._seat.leave()
 
@@ -189,10 +212,31 @@ class MessagesFollowing(Following[Shown]):
             async for fact in self._replay(self._after):
                 yield fact
                 await asyncio.sleep(0)  # a long replay leaves room for live traffic
-        while event := await self._next():
+        while self._join is None or not self._feed.is_idle:
+            event = await self._next()
+            if event is None:
+                return
             if event.ends_for(self._viewer.id):
                 raise end_shown(event.fact, self.cursor)
             yield event.fact
+        await self._live(self._join)
+
+    async def _live(self, join: Join) -> None:
+        """Until the cohort says why not any more."""
+        assert self._seat is not None
+        self._member = join(self._seat, self._viewer)
+        why = await self._member.over
+        if self._member.last is not None:
+            self.cursor = cursor_of(self._member.last.fact)
+        if isinstance(why, Event):
+            raise end_shown(why.fact, self.cursor)
+        if why is not EndReason.STOPPED:
+            raise end_for_reason(why, self.cursor)
+
+    def stop(self) -> None:
+        super().stop()
+        if self._member is not None:
+            self._member.finish(EndReason.STOPPED)
 
     async def _begin_now(self) -> None:
         seat = await self._sit()
@@ -276,7 +320,7 @@ class MessagesFollowing(Following[Shown]):
         if self._seat is None:
             await self._judge_again()
             return
-        await self._seat.stream.settle(self._seat, access_seq)
+        await self._seat.stream.settle(access_seq)
         if self._seat.left:
             raise end_of_seat(self._seat, self.cursor)
 
@@ -290,3 +334,44 @@ class MessagesFollowing(Following[Shown]):
             await steadily(read)
         except Refusal as refusal:
             raise end_of(refusal, self.cursor) from None
+
+
+class SharedMessages(Following[Shown]):
+    """A cohort's messages, handed out once for all of its members; `members` are those of the event being shown."""
+
+    def __init__(self, cohort: Cohort) -> None:
+        super().__init__()
+        self._cohort = cohort
+        self.event: Event | None = None
+        self.members: Sequence[Member] = ()
+
+    async def _facts(self) -> AsyncGenerator[Shown, None]:
+        while found := await self._cohort.next():
+            self.event, self.members = found
+            if self.event.ends is None:
+                yield self.event.fact
+            else:
+                for member in self.members:
+                    member.finish(self.event)
+            await asyncio.sleep(0)  # many events for many members leave room for others
+
+    def _leave(self) -> None:
+        self._cohort.end(EndReason.FAULT)
+
+    def _open(self, fact: Shown) -> Door:
+        return EventDoor(fact.event.group_id, fact.group.access_seq)
+
+    async def _settle(self, fact: Shown) -> bool:
+        """As for one subscriber; `show_to` leaves out whom the permissions have ended."""
+        assert isinstance(self.door, EventDoor)
+        if self.door.seen > fact.group.access_seq:
+            await self.members[0].seat.stream.settle(self.door.seen)
+        return True
+
+    def show_to(self) -> Iterator[Member]:
+        """The members that may see what was read for this event."""
+        assert isinstance(self.door, EventDoor)
+        for member in self.members:
+            if member.may_see(self.door.seen):
+                member.last = self.event
+                yield member

@@ -17,7 +17,7 @@ from delivery.feed import Feed
 from delivery.stream import Seat
 
 from .access import ClosedDoor, Door, EventDoor, Viewer, ViewerDoor
-from .following import Following, end_of, fault, steadily
+from .following import FeedFollowing, end_of, fault, steadily
 from .reader import Shown, group_log, user_log
 from .refusals import Refusal, unauthenticated
 from .services import Services
@@ -101,7 +101,7 @@ def _wanted(event: Event) -> bool:
     return fact.event.kind in GROUP_NEWS
 
 
-class NewsFollowing(Following[News]):
+class NewsFollowing(FeedFollowing[News]):
     """One subscriber of their own news.
 
     `snapshot`: the first is the whole list as of the moment that the rest follows on.
@@ -192,7 +192,7 @@ class NewsFollowing(Following[News]):
         """
         earlier = self._seats.get(group_id)
         if earlier is not None:
-            await earlier.stream.reach(earlier, after)
+            await earlier.stream.reach(after)
             for event in self._feed.take_out(lambda event: event.log == group_log(group_id)):
                 yield self._of_group(event)
             earlier.leave()
@@ -236,7 +236,7 @@ class NewsFollowing(Following[News]):
         assert isinstance(self.door, EventDoor)
         seat = self._seats.get(fact.group.id)
         if seat is not None and self.door.seen > seat.stream.access_seq:
-            await seat.stream.settle(seat, self.door.seen)
+            await seat.stream.settle(self.door.seen)
         if seat is not None and not seat.left:
             return True
         if seat is not None and seat.ending is None:

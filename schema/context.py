@@ -9,11 +9,15 @@ from graphql import DocumentNode
 
 from resolvers.access import Viewer, ViewerDoor
 from resolvers.following import Following
+from resolvers.messages import Join, SharedMessages
 from resolvers.refusals import unauthenticated
 from resolvers.services import Services
 from resolvers.users import Session
 
 from .loaders import Loaders
+
+# What differs from viewer to viewer. A field that asks for the viewer and is not here fails in every cohort.
+VIEWER_FIELDS = frozenset({"viewerMembership"})
 
 Authenticate = Callable[[], Coroutine[Any, Any, Session | None]]
 
@@ -27,6 +31,9 @@ class Context:
     services: Services
     authenticate: Authenticate
     document: DocumentNode
+    join: Join | None = None  # how a subscription's live part finds its cohort, where it may be shared
+    leads: SharedMessages | None = None  # the operation of a cohort: it has no viewer, but for fields of VIEWER_FIELDS
+    leader: Viewer | None = None
     following: Following[Any] | None = None
     stopped: bool = False
     _session: Session | None = None
@@ -60,7 +67,7 @@ class Context:
         if self.stopped:
             following.stop()
 
-    def show(self, viewer: Viewer, following: Following[Any]) -> Loaders:
+    def show(self, viewer: Viewer | None, following: Following[Any]) -> Loaders:
         """New loaders behind the door of the event that is shown now: nothing that is remembered outlives an event."""
         self._loaders = Loaders(self.services, viewer, following.door)
         return self._loaders

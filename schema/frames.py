@@ -1,18 +1,21 @@
 """Frames in and out: graphql-transport-ws read strictly, and text that a peer has to take in time. Knows no SQL."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from starlette.websockets import WebSocketDisconnect, WebSocketState
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from strawberry.asgi import ASGIWebSocketAdapter
 from strawberry.http.exceptions import NonJsonMessageReceived, NonTextMessageReceived, WebSocketDisconnected
 
 from .endpoint import is_object, read_json, write_json
+from .wire import protocol_of
 
 SEND_SECONDS = 30.0  # no progress for so long: the peer does not read
 CLOSE_SECONDS = 1.0  # for a close frame to leave; then the transport is closed without it
+MAX_OUTBOX_BYTES = 1024 * 1024  # that wait for one peer
 LONGEST_REASON = 120  # a close frame carries 123 bytes
 LONGEST_ID = 128
 FIELDS: Mapping[str, frozenset[str]] = {
@@ -64,7 +67,16 @@ class Stalled(WebSocketDisconnected):
 class SocketAdapter(ASGIWebSocketAdapter):
     """Text frames in and out, bounded."""
 
-    max_bytes = 0  # of a frame from the client; the handler sets it
+    max_bytes = 0  # of a frame from the client; the handler sets these three
+    max_outbox = 0
+    give_up: Callable[[], None]
+
+    def __init__(self, view: Any, request: WebSocket, response: WebSocket) -> None:
+        super().__init__(view, request, response)  # pyright: ignore[reportUnknownMemberType]  # it names no types
+        self._protocol = protocol_of(request.scope)
+        self._outbox: deque[Sequence[bytes]] = deque()
+        self._outbox_bytes = 0
+        self._emptying: asyncio.Task[None] | None = None
 
     async def iter_json(self, *, ignore_parsing_errors: bool = False) -> AsyncGenerator[object]:  # noqa: ARG002
         """Raises NonTextMessageReceived, NonJsonMessageReceived, TooBig."""
@@ -83,10 +95,47 @@ class SocketAdapter(ASGIWebSocketAdapter):
                 except ValueError as error:
                     raise NonJsonMessageReceived from error
 
+    def push(self, *parts: bytes) -> None:
+        """Send a text without waiting: now if the peer takes it, else when it does. Beyond the bound it is given up."""
+        if self._emptying is None and self._protocol is not None and self._protocol.is_writable:
+            self._protocol.write_text(*parts)
+            return
+        size = sum(map(len, parts))
+        if self._outbox and (self._outbox_bytes + size > MAX_OUTBOX_BYTES or len(self._outbox) >= self.max_outbox):
+            self._outbox.clear()
+            self.give_up()
+            return
+        self._outbox.append(parts)
+        self._outbox_bytes += size
+        if self._emptying is None:
+            self._emptying = asyncio.create_task(self._empty())
+
+    async def _empty(self) -> None:
+        """Pass the outbox on, as fast as the peer takes it."""
+        try:
+            while self._outbox:
+                parts = self._outbox[0]
+                await self._send_text(b"".join(parts).decode())
+                if self._outbox:
+                    self._outbox.popleft()
+                    self._outbox_bytes -= sum(map(len, parts))
+        except Stalled:
+            self.give_up()
+        except WebSocketDisconnected:
+            self._outbox.clear()
+        finally:
+            self._emptying = None
+
     async def send_json(self, message: Mapping[str, object]) -> None:
+        """Raises Stalled, WebSocketDisconnected."""
+        while self._emptying is not None:  # what was pushed before goes first
+            await asyncio.wait([self._emptying])
+        await self._send_text(write_json(message).decode())
+
+    async def _send_text(self, text: str) -> None:
         try:
             async with asyncio.timeout(SEND_SECONDS):
-                await self.ws.send_text(write_json(message).decode())
+                await self.ws.send_text(text)
         except TimeoutError:
             raise Stalled from None
         except (WebSocketDisconnect, RuntimeError) as error:
@@ -96,3 +145,13 @@ class SocketAdapter(ASGIWebSocketAdapter):
         with suppress(WebSocketDisconnect, RuntimeError, TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self.ws.close(code, reason[:LONGEST_REASON])
+                return
+        if self._protocol is not None:
+            self._protocol.abort()
+
+    async def end(self) -> None:
+        """What still waits has nobody to go to."""
+        self._outbox.clear()
+        if self._emptying is not None:
+            self._emptying.cancel()
+            await asyncio.wait([self._emptying])

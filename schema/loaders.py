@@ -22,15 +22,22 @@ MembershipKey = tuple[UUID, UUID]
 class Loaders:
     """One set of loaders; every group's data comes through `door`."""
 
-    def __init__(self, services: Services, viewer: Viewer, door: Door) -> None:
+    def __init__(self, services: Services, viewer: Viewer | None, door: Door) -> None:
         self.services = services
-        self.viewer = viewer
+        self._viewer = viewer
         self.door = door
         self.user: DataLoader[UUID, User] = DataLoader(self._users)
         self.group: DataLoader[UUID, Group] = DataLoader(self._groups)
         self.membership: DataLoader[MembershipKey, Membership | None] = DataLoader(self._memberships)
         self.messages: DataLoader[PageKey, Page[Message]] = DataLoader(self._messages)
         self.members: DataLoader[PageKey, Page[Membership]] = DataLoader(self._members)
+
+    @property
+    def viewer(self) -> Viewer:
+        """Raises LookupError in an event that is shown to many: the field has to be named in VIEWER_FIELDS."""
+        if self._viewer is None:
+            raise LookupError("a field shows something of the viewer and does not say so")
+        return self._viewer
 
     async def group_or_none(self, group_id: UUID) -> Group | None:
         """The group, None where the door refuses."""

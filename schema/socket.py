@@ -25,14 +25,16 @@ from strawberry.types.unset import UNSET, UnsetType
 
 from resolvers import users
 from resolvers.following import Following, end_of
+from resolvers.messages import Join
 from resolvers.refusals import ErrorCode, Lagging, Refusal
 from resolvers.services import Services
 from resolvers.sessions import SessionWatch, session_expired
 from resolvers.users import Session
 
+from .cohorts import Asked, Cohorts, sharing
 from .context import Context
 from .documents import Prepared, Rejected, prepare
-from .endpoint import bearer, graphql_request
+from .endpoint import bearer, graphql_request, write_json
 from .errors import is_fault, present, present_all, present_refusal, refusal_of
 from .frames import BadMessage, SocketAdapter, Stalled, TooBig, checked
 from .operations import OperationLine
@@ -52,6 +54,30 @@ class SocketContext:
 
 
 SocketOperation = Operation[SocketContext, None]
+
+
+class SocketOutlet:
+    """One operation's place on its socket."""
+
+    __slots__ = ("_adapter", "_line", "_next", "_operation")
+
+    def __init__(self, adapter: SocketAdapter, operation: SocketOperation, line: OperationLine) -> None:
+        self._adapter = adapter
+        self._operation = operation
+        self._line = line
+        self._next = b'{"type":"next","id":' + write_json(operation.id) + b',"payload":'
+
+    def send(self, payload: bytes) -> None:
+        if not self._operation.completed:
+            self._line.events = (self._line.events or 0) + 1
+            self._adapter.push(self._next, payload, b"}")
+
+    def fail(self, errors: bytes) -> None:
+        if not self._operation.completed:
+            self._operation.completed = True
+            self._operation.handler.forget_id(self._operation.id)
+            self._line.failed(ErrorCode.BAD_USER_INPUT)
+            self._adapter.push(b'{"type":"error","id":', write_json(self._operation.id), b',"payload":', errors, b"}")
 
 
 def _task(operation: SocketOperation) -> asyncio.Task[None] | None:
@@ -75,6 +101,8 @@ class SocketHandler(BaseGraphQLTransportWSHandler[SocketContext, None]):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.websocket.max_bytes = self.view.services.settings.max_frame_bytes
+        self.websocket.max_outbox = self.view.services.settings.max_waiting_events
+        self.websocket.give_up = self._give_up
         self._watch: SessionWatch | None = None
         self._ending: asyncio.Task[None] | None = None
         self._subscriptions: dict[SocketOperation, tuple[Context, OperationLine]] = {}
@@ -105,6 +133,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[SocketContext, None]):
             _, late = await asyncio.wait(self._tasks, timeout=LAST_WORDS_SECONDS)
             for task in late:
                 task.cancel()
+        await self.websocket.end()
         await super().shutdown()
 
     async def handle_message(self, message: object) -> None:
@@ -241,6 +270,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[SocketContext, None]):
         context = Context(self.view.services, self._authenticate, prepared.document)
         if prepared.is_subscription:
             self._subscriptions[operation] = context, line
+            context.join = self._join(operation, prepared, line)
         results = await schema.stream(
             operation.query,
             variable_values=operation.variables,
@@ -256,6 +286,14 @@ class SocketHandler(BaseGraphQLTransportWSHandler[SocketContext, None]):
                 if not goes_on or operation.completed:
                     return
         await operation.send_operation_message({"id": operation.id, "type": "complete"})
+
+    def _join(self, operation: SocketOperation, prepared: Prepared, line: OperationLine) -> Join | None:
+        shared = sharing(prepared.document, prepared.operation)
+        if shared is None:
+            return None
+        asked = Asked(prepared, operation.query, operation.operation_name, operation.variables or {})
+        outlet = SocketOutlet(self.websocket, operation, line)
+        return lambda seat, viewer: self.view.cohorts.join(asked, shared, seat, viewer, outlet)
 
     async def _authenticate(self) -> Session | None:
         """The token is read again for each operation: a later request feels its end even if no event told of it."""
@@ -335,6 +373,7 @@ class SocketEndpoint(GraphQL[SocketContext, None]):
             max_subscriptions_per_connection=None,
         )
         self.services = services
+        self.cohorts = Cohorts(services)
         self._is_origin_allowed = is_origin_allowed
         self._open = 0
 

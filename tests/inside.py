@@ -46,6 +46,11 @@ def open_sockets(server: Endpoint) -> int:
     return process_of(server).sockets._open
 
 
+def cohorts(server: Endpoint) -> dict[int, int]:
+    """How many are in each cohort of the server."""
+    return {id(cohort): len(cohort) for cohort in process_of(server).sockets.cohorts._cohorts.values()}
+
+
 class LogBook:
     """What was logged since the test began: our own lines, and what libraries say."""
 

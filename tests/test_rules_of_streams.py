@@ -13,6 +13,7 @@ from typing import Literal
 import pytest
 
 from delivery.bus import Bus
+from delivery.cohort import Cohort
 from delivery.events import Event, Hint
 from delivery.feed import Feed
 from delivery.stream import CHANNELS, READ_ATTEMPTS, Streams
@@ -243,6 +244,8 @@ async def test_each_event_shows_people_and_groups_as_they_are_now(bench: Bench, 
         ada, bob = await bench.world.users("ada", "bob")
         group_id = await bench.world.group(ada, bob, name="Chess")
         following = await live(bob, ada, group_id, NESTED % "name lastMessage { sender { displayName } content }")
+        await send(ada, group_id, "before")
+        await following.event()
         await ada.run("UpdateViewer", input={"nickname": "Countess"})
         await rename(ada, group_id, "Go")
         await send(ada, group_id, "renamed")
@@ -769,7 +772,11 @@ async def test_a_subscriber_that_lags_too_far_is_closed_and_resumes_where_it_was
     def small_feed(_: int, wants: Callable[[Event], bool]) -> Feed:
         return Feed(3, wants)
 
+    def small_cohort(_: int, wants: Callable[[Event], bool], empty: Callable[[], None]) -> Cohort:
+        return Cohort(3, wants, empty)
+
     monkeypatch.setattr("resolvers.messages.Feed", small_feed)
+    monkeypatch.setattr("schema.cohorts.Cohort", small_cohort)
     with version.judged() as violations:
         ada, bob = await bench.world.users("ada", "bob")
         group_id = await bench.world.group(ada, bob)

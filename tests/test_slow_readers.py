@@ -158,7 +158,10 @@ async def test_a_reader_that_falls_too_far_behind_is_closed_with_1013_and_resume
         assert reader.seqs + await resumed(slow, group, reader, len(sent) - len(reader.seqs)) == sent
 
 
-async def test_a_reader_that_is_slow_but_within_the_bound_misses_nothing(own_server: OwnServer) -> None:
+async def test_a_reader_that_is_slow_but_within_the_bound_misses_nothing(
+    own_server: OwnServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frames, "MAX_OUTBOX_BYTES", EVENTS * 2_000_000)
     server = await own_server(max_waiting_events=EVENTS + 1)
     async with World(server) as world:
         ada, slow = await world.users("ada", "slow")

@@ -10,7 +10,8 @@ from uuid import UUID
 from db import groups
 from db.engine import Transaction
 from db.records import Group, Standing
-from delivery.events import Batch, Event, Log
+from delivery.cohort import Cohort, Member
+from delivery.events import EVERYBODY, Batch, Event, Log
 from delivery.feed import Feed
 from delivery.stream import BATCH, Seat, Stream, Streams
 from resolvers import messages, reader
@@ -92,7 +93,17 @@ def _wants_every_end(self: MessagesFollowing, event: Event) -> bool:
     return fact.event.kind in messages.MESSAGE_KINDS or event.ends is not None
 
 
-TAKES_THE_ENDS_OF_OTHERS = Version("takes the ends of others", ((f"{MESSAGES}._wanted", _wants_every_end),))
+_take_together = Cohort.take
+
+
+def _take_every_end(self: Cohort, member: Member, event: Event) -> None:
+    _take_together(self, member, replace(event, ends=EVERYBODY) if event.ends else event)
+
+
+TAKES_THE_ENDS_OF_OTHERS = Version(
+    "takes the ends of others",
+    ((f"{MESSAGES}._wanted", _wants_every_end), ("delivery.cohort.Cohort.take", _take_every_end)),
+)
 
 # Rule 7
 
@@ -236,8 +247,14 @@ async def _show_once(self: Following[Any], fact: Any) -> AsyncGenerator[Any]:
 
 
 SKIPS_A_FAULTY_EVENT = Version("skips a faulty event", (("resolvers.following.Following._show", _show_once),))
-SENDS_A_FAULTY_EVENT = Version("sends a faulty event", (("schema.socket.is_fault", always(answer=False)),))
-TAKES_MISTAKES_FOR_FAULTS = Version("takes mistakes for faults", (("schema.socket.is_fault", always(answer=True)),))
+SENDS_A_FAULTY_EVENT = Version(
+    "sends a faulty event",
+    (("schema.socket.is_fault", always(answer=False)), ("schema.cohorts.is_fault", always(answer=False))),
+)
+TAKES_MISTAKES_FOR_FAULTS = Version(
+    "takes mistakes for faults",
+    (("schema.socket.is_fault", always(answer=True)), ("schema.cohorts.is_fault", always(answer=True))),
+)
 
 _settle_following = Following[Any].settle
 
@@ -245,6 +262,9 @@ _settle_following = Following[Any].settle
 async def _settle_ahead(self: Following[Any], *, faulty: bool) -> bool:
     if isinstance(self._fact, Shown):
         self.cursor = messages.cursor_of(self._fact)
+    if isinstance(self, messages.SharedMessages):
+        for member in self.members:
+            member.last = self.event
     return await _settle_following(self, faulty=faulty)
 
 
@@ -282,7 +302,7 @@ async def _settle_news_whatever_ended(self: NewsFollowing, fact: Any) -> bool:
         return True
     seat = self._seats[fact.group.id]
     assert isinstance(self.door, EventDoor)
-    await seat.stream.settle(seat, self.door.seen)
+    await seat.stream.settle(self.door.seen)
     if not seat.left:
         return True
     self._fact = replace(fact, group=None)
@@ -308,7 +328,18 @@ def _take_without_bound(self: Feed, event: Event) -> None:
     _take(self, event)
 
 
-FEEDS_WITHOUT_BOUND = Version("feeds without bound", (("delivery.feed.Feed.take", _take_without_bound),))
+def _take_together_without_bound(self: Cohort, member: Member, event: Event) -> None:
+    self._bound = 1_000_000
+    _take_together(self, member, event)
+
+
+FEEDS_WITHOUT_BOUND = Version(
+    "feeds without bound",
+    (
+        ("delivery.feed.Feed.take", _take_without_bound),
+        ("delivery.cohort.Cohort.take", _take_together_without_bound),
+    ),
+)
 
 
 # Rule 9, on a running server

@@ -1,0 +1,168 @@
+"""Subscriptions that look the same to many: each event is executed and written once. Knows no SQL and no socket."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any, cast
+from uuid import UUID
+
+from graphql import (
+    DocumentNode,
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
+    InlineFragmentNode,
+    OperationDefinitionNode,
+    SelectionSetNode,
+    VariableNode,
+    Visitor,
+    visit,
+)
+from strawberry.types import ExecutionResult
+
+from delivery.cohort import Cohort, Member, Outlet
+from delivery.feed import EndReason
+from delivery.stream import Seat, Stream
+from resolvers.access import Viewer
+from resolvers.messages import SharedMessages, is_message_event
+from resolvers.services import Services
+
+from .context import VIEWER_FIELDS, Context
+from .documents import Prepared
+from .endpoint import write_json
+from .errors import is_fault, present_all
+from .schema import schema
+
+SHARED = "groupMessages"
+OWN_ARGUMENT = "after"  # of `groupMessages`: where a subscriber begins, nothing else
+DEFINED_AND_USED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a subscriber asked for."""
+
+    prepared: Prepared
+    query: str
+    operation_name: str | None
+    variables: Mapping[str, Any]
+
+
+class _Uses(Visitor):
+    """Counts how often each variable is used, and looks for fields that depend on the viewer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.variables: dict[str, int] = {}
+        self.of_viewer = False
+
+    def enter_variable(self, node: VariableNode, *_: object) -> None:
+        self.variables[node.name.value] = self.variables.get(node.name.value, 0) + 1
+
+    def enter_field(self, node: FieldNode, *_: object) -> None:
+        self.of_viewer = self.of_viewer or node.name.value in VIEWER_FIELDS
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """With whom an operation's events may be shared. `own` is the variable that says only where a subscriber begins:
+    used once, as the argument of the root field.
+    """
+
+    own: str | None
+    of_viewer: bool
+
+
+@lru_cache(512)
+def sharing(document: DocumentNode, operation: OperationDefinitionNode) -> Sharing | None:
+    """None for an operation whose events are made for one subscriber."""
+    root = _root(document, operation.selection_set)
+    if root.name.value != SHARED:
+        return None
+    uses = _Uses()
+    visit(document, uses)
+    given = next((each.value for each in root.arguments or () if each.name.value == OWN_ARGUMENT), None)
+    name = given.name.value if isinstance(given, VariableNode) else ""
+    return Sharing(name if uses.variables.get(name) == DEFINED_AND_USED else None, uses.of_viewer)
+
+
+def _root(document: DocumentNode, selections: SelectionSetNode) -> FieldNode:
+    """The one root field of a valid subscription; several nodes for it ask for the same."""
+    first = selections.selections[0]
+    if isinstance(first, FieldNode):
+        return first
+    if isinstance(first, InlineFragmentNode):
+        return _root(document, first.selection_set)
+    fragments = (each for each in document.definitions if isinstance(each, FragmentDefinitionNode))
+    name = cast("FragmentSpreadNode", first).name.value
+    return _root(document, next(each.selection_set for each in fragments if each.name.value == name))
+
+
+Key = tuple[Stream, str, str | None, str, UUID | None]
+
+
+class Cohorts:
+    """The cohorts of one process. Each is led by a task that ends with its last member, or with `stop`."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._cohorts: dict[Key, Cohort] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def join(self, asked: Asked, shared: Sharing, seat: Seat, viewer: Viewer, outlet: Outlet) -> Member:
+        """Whoever asked the same of the same stream, the place to begin aside, is in one cohort."""
+        variables = {name: value for name, value in asked.variables.items() if name != shared.own}
+        one = viewer if shared.of_viewer else None
+        key = seat.stream, asked.query, asked.operation_name, json.dumps(variables, sort_keys=True), one and one.id
+        cohort = self._cohorts.get(key)
+        if cohort is None:
+            bound = self._services.settings.max_waiting_events
+            cohort = self._cohorts[key] = Cohort(bound, is_message_event, partial(self._forget, key))
+            task = asyncio.create_task(self._lead(cohort, asked, one))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return cohort.join(seat, outlet)
+
+    def _forget(self, key: Key) -> None:
+        del self._cohorts[key]
+
+    async def stop(self) -> None:
+        """After the last subscriber has gone."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _lead(self, cohort: Cohort, asked: Asked, viewer: Viewer | None) -> None:
+        shared = SharedMessages(cohort)
+        context = Context(self._services, _nobody, asked.prepared.document, leads=shared, leader=viewer)
+        results = await schema.stream(
+            asked.query,
+            variable_values=dict(asked.variables),
+            context_value=context,
+            operation_name=asked.operation_name,
+        )
+        async with aclosing(cast("AsyncGenerator[ExecutionResult]", results)) as executed:
+            async for result in executed:
+                if shared.refusal is not None:
+                    return
+                if await shared.settle(faulty=any(map(is_fault, result.errors or ()))):
+                    _hand_out(shared, result)
+
+
+def _hand_out(shared: SharedMessages, result: ExecutionResult) -> None:
+    errors = present_all(result.errors) if result.errors else []
+    if result.data is None:
+        refused = write_json(errors)
+        for member in shared.show_to():
+            member.outlet.fail(refused)
+            member.finish(EndReason.STOPPED)
+        return
+    payload = write_json({"data": result.data} | ({"errors": errors} if errors else {}))
+    for member in shared.show_to():
+        member.outlet.send(payload)
+
+
+async def _nobody() -> None:
+    """A cohort has no viewer, whoever its members are."""

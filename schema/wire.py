@@ -1,0 +1,51 @@
+"""uvicorn's WebSocket protocol, which besides takes finished frames. Knows no GraphQL.
+
+One frame through ASGI costs 14 µs of CPU, written like this 7: half of what is left is the system call.
+"""
+
+from typing import Any
+
+from starlette.types import Scope
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+EXTENSION = "parley.frames"
+SHORT, MEDIUM = 126, 65_536  # bytes from which a length takes two more, and eight
+
+
+def text_header(length: int) -> bytes:
+    """What stands before a text of so many bytes (RFC 6455, section 5.2); a server masks nothing."""
+    if length < SHORT:
+        return bytes((0x81, length))
+    if length < MEDIUM:
+        return b"\x81\x7e" + length.to_bytes(2, "big")
+    return b"\x81\x7f" + length.to_bytes(8, "big")
+
+
+class FrameProtocol(WebSocketsSansIOProtocol):
+    """Offers itself to the app in the extensions of the ASGI scope."""
+
+    scope: Any  # uvicorn's type, once the handshake was read
+
+    def handle_connect(self, event: Any) -> None:
+        super().handle_connect(event)
+        if self.handshake_initiated and not self.close_sent:
+            self.scope["extensions"][EXTENSION] = self
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether a frame goes out at once: the peer reads, and nothing was negotiated that changes frames."""
+        return self.writable.is_set() and not self.conn.extensions
+
+    def write_text(self, *parts: bytes) -> None:
+        """One text frame, now. What comes after the end of the connection is dropped."""
+        if not (self.close_sent or self.disconnected or self.transport.is_closing()):
+            self.transport.write(b"".join((text_header(sum(map(len, parts))), *parts)))
+
+    def abort(self) -> None:
+        """Let go of a peer that takes nothing any more."""
+        self.transport.abort()
+
+
+def protocol_of(scope: Scope) -> FrameProtocol | None:
+    """None under another server, or another protocol: frames then go through ASGI."""
+    return scope.get("extensions", {}).get(EXTENSION)
