@@ -4,7 +4,10 @@ Beginnings (created, added, invited) come from the user's log, endings and chang
 log of each group is taken before the list of groups is read, so the list and the streams meet without a gap.
 """
 
+import asyncio
+import time
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
@@ -19,10 +22,11 @@ from delivery.stream import Seat
 from .access import ClosedDoor, Door, EventDoor, Viewer, ViewerDoor
 from .following import FeedFollowing, end_of, fault, steadily
 from .reader import Shown, group_log, user_log
-from .refusals import Refusal, unauthenticated
+from .refusals import Lagging, Refusal, unauthenticated
 from .services import Services
 
 START_ATTEMPTS = 10
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0  # seconds before a subscriber that lagged begins anew
 ENTERING = frozenset({UserEventKind.GROUP_CREATED, UserEventKind.ADDED_TO_GROUP})
 GROUP_NEWS = frozenset(
     {
@@ -104,7 +108,8 @@ def _wanted(event: Event) -> bool:
 class NewsFollowing(FeedFollowing[News]):
     """One subscriber of their own news.
 
-    `snapshot`: the first is the whole list as of the moment that the rest follows on.
+    `snapshot`: the first is the whole list as of the moment that the rest follows on. A subscriber that lags then gets
+    a new one in place of what waits; without it, `Lagging`.
     """
 
     def __init__(self, services: Services, viewer: Viewer, *, snapshot: bool) -> None:
@@ -114,6 +119,8 @@ class NewsFollowing(FeedFollowing[News]):
         self._snapshot = snapshot
         self._own: Seat | None = None
         self._seats: dict[UUID, Seat] = {}
+        self._pause = FIRST_PAUSE / 2
+        self._begun = 0.0
 
     def _leave(self) -> None:
         for seat in (*self._seats.values(), *((self._own,) if self._own else ())):
@@ -121,15 +128,51 @@ class NewsFollowing(FeedFollowing[News]):
         self._seats.clear()
 
     async def _facts(self) -> AsyncGenerator[News, None]:
-        start = await self._begin()
-        if self._snapshot:
-            yield SnapshotNews(start.moment, start.groups, start.invitations)
-        while event := await self._next():
-            if event.log.kind == LogKind.USER:
-                async for news in self._of_user(event.fact):
+        arrived = await self._begin()
+        while arrived is not None:
+            if isinstance(arrived, _Start):
+                if self._snapshot:
+                    yield SnapshotNews(arrived.moment, arrived.groups, arrived.invitations)
+            elif arrived.log.kind == LogKind.USER:
+                async for news in self._of_user(arrived.fact):
                     yield news
             else:
-                yield self._of_group(event)
+                yield self._of_group(arrived)
+            arrived = await self._next_or_anew()
+
+    async def _next_or_anew(self) -> Event | _Start | None:
+        """The next event, or a new start for a subscriber that has lagged and can be told so by a new snapshot."""
+        try:
+            return await self._next()
+        except Lagging:
+            if not self._snapshot:
+                raise
+        return await self._begin_anew()
+
+    async def _begin_anew(self) -> _Start | None:
+        """A new start in place of the backlog, after pauses in which nothing is kept for this subscriber. None when it
+        stops meanwhile.
+
+        Everybody who hears of a burst may lag in it. The process has turns for new starts, so that these leave room for
+        the rest; the subscriber's own pauses grow, so that one which never keeps up gets two snapshots in a minute.
+        """
+        self._leave()
+        self._feed = Feed(self._services.settings.max_waiting_events, _wanted)
+        await self._wait(self._own_pause())
+        await self._wait(self._services.renewals.turn())
+        return None if self.stopped else await self._begin()
+
+    def _own_pause(self) -> float:
+        """It doubles, until the subscriber has kept up for as long as the longest."""
+        kept_up = time.monotonic() - self._begun > LONGEST_PAUSE
+        self._pause = FIRST_PAUSE if kept_up else min(LONGEST_PAUSE, 2 * self._pause)
+        return self._pause
+
+    async def _wait(self, seconds: float) -> None:
+        """Wait for so long, or until the subscriber stops: nobody hands events to its new feed yet."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._next()
 
     # The start
 
@@ -147,6 +190,7 @@ class NewsFollowing(FeedFollowing[News]):
         else:
             raise fault()
         self._go_live(start)
+        self._begun = time.monotonic()
         return start
 
     async def _sit(self, logs: Sequence[Log]) -> list[Seat]:

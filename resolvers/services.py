@@ -2,15 +2,18 @@
 
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from db.engine import Database, Transaction, Unavailable
 from delivery.stream import Streams
 from settings import Settings
 
+from .pace import Pace
 from .passwords import Hasher
 from .refusals import unavailable
+
+RENEWALS_PER_SECOND = 50  # a snapshot of ten groups costs 10 ms of CPU: half a core while a burst lasts
 
 T = TypeVar("T")
 
@@ -21,6 +24,7 @@ class Services:
     database: Database
     streams: Streams
     hasher: Hasher
+    renewals: Pace = field(default_factory=lambda: Pace(RENEWALS_PER_SECOND))
 
     async def write(self, work: Callable[[Transaction], Coroutine[Any, Any, T]]) -> T:
         """One transaction that is announced after its commit. Raises SERVICE_UNAVAILABLE and what `work` raises."""

@@ -51,7 +51,8 @@ def _group_id(self: GroupEvent) -> strawberry.ID:
 
 
 @strawberry.type(
-    description="The whole list as of the moment that the stream is live: the first event with `snapshot: true`."
+    description="The whole list as of the moment that the stream is live: the first event with `snapshot: true`, and "
+    "again in place of events that a slow connection has not read. Replace what you have with it."
 )
 class GroupsSnapshotEvent(GroupEvent):
     news: strawberry.Private[SnapshotNews]
