@@ -198,6 +198,7 @@ LIMITS: dict[str, tuple[int, ...]] = {
     "Objects that a document can ask for": (documents.MAX_OBJECTS,),
     "Entries of one name in a selection": (documents.MAX_SAME_NAME,),
     "Characters of an operation's `id` on a socket": (frames.LONGEST_ID,),
+    "Bytes of events that wait for one slow reader": (frames.MAX_OUTBOX_BYTES,),
     "Seconds that one frame may wait for a reader": (int(frames.SEND_SECONDS),),
 }
 
