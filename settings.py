@@ -67,6 +67,13 @@ class Settings(BaseSettings):
         default=10, description="How long a socket may wait before connection_init."
     )
 
+    ping_seconds: Annotated[float, Field(gt=0)] = Field(
+        default=25.0, description="How long a socket may be silent before it is sent a ping."
+    )
+    pong_seconds: Annotated[float, Field(gt=0)] = Field(
+        default=20.0, description="How long a socket may be silent after a ping before it is closed with 1013."
+    )
+
     head_check_seconds: Annotated[float, Field(gt=0)] = Field(
         default=5.0, description="How often the heads of followed logs are checked."
     )

@@ -20,8 +20,6 @@ from schema.wire import FrameProtocol
 from settings import Settings
 
 BACKLOG = 2_048
-# Shorter than the 55 to 60 s after which proxies and routers drop a connection that is silent.
-PING_SECONDS = 25
 # Longer than proxies keep an idle connection (60 s), so that none is closed just as it is used again.
 KEEP_ALIVE_SECONDS = 75
 # How long the kernel waits for a peer to take what was sent, pings included, before it drops the connection.
@@ -69,8 +67,8 @@ def _prepared(given: Settings, host: str, port: int, demo: bool) -> tuple[socket
 def options(given: Settings) -> dict[str, Any]:
     """What uvicorn is told, however the app is started.
 
-    Pings keep proxies from dropping a silent socket, and wait for no answer: uvicorn would close with 1011, which
-    clients take as final, and a laptop that wakes up would stay disconnected. A dead peer is left to the kernel.
+    The app asks silent peers itself: where a WebSocket ping gets no answer uvicorn closes with 1011, which clients take
+    as final, and a laptop that wakes up would stay disconnected.
     """
     return {
         "loop": "auto",  # uvloop where it is installed
@@ -78,8 +76,7 @@ def options(given: Settings) -> dict[str, Any]:
         "ws": FrameProtocol,
         "lifespan": "on",
         "ws_max_size": given.max_frame_bytes,
-        "ws_ping_interval": PING_SECONDS,
-        "ws_ping_timeout": None,
+        "ws_ping_interval": None,
         "ws_per_message_deflate": False,
         "timeout_keep_alive": KEEP_ALIVE_SECONDS,
         "timeout_graceful_shutdown": given.shutdown_seconds,

@@ -149,6 +149,12 @@ class SocketAdapter(ASGIWebSocketAdapter):
         if self._protocol is not None:
             self._protocol.abort()
 
+    async def cut(self, code: int, reason: str) -> None:
+        """Close, and let go soon after: the kernel would keep what waits for a peer that is gone."""
+        await self.close(code, reason)
+        if self._protocol is not None:
+            asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._protocol.abort)
+
     async def end(self) -> None:
         """What still waits has nobody to go to."""
         self._outbox.clear()

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any, cast
 
 from graphql import GraphQLError
@@ -37,10 +38,12 @@ from .documents import Prepared, Rejected, prepare
 from .endpoint import bearer, graphql_request, write_json
 from .errors import is_fault, present, present_all, present_refusal, refusal_of
 from .frames import BadMessage, SocketAdapter, Stalled, TooBig, checked
+from .heartbeat import Heartbeat
 from .operations import OperationLine
 from .schema import schema
 
 TOO_BIG, TRY_AGAIN, FORBIDDEN = 1009, 1013, 4403
+PING = b'{"type":"ping"}'
 LAST_WORDS_SECONDS = 5.0  # for what is under way when a session or a socket ends
 
 
@@ -108,6 +111,10 @@ class SocketHandler(BaseGraphQLTransportWSHandler[SocketContext, None]):
         self._subscriptions: dict[SocketOperation, tuple[Context, OperationLine]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._life = asyncio.timeout(None)
+        self._is_lost = False
+        settings = self.view.services.settings
+        ask = partial(self.websocket.push, PING)
+        self._heartbeat = Heartbeat(settings.ping_seconds, settings.pong_seconds, ask, self._lost)
 
     async def handle(self) -> None:
         try:
@@ -116,13 +123,22 @@ class SocketHandler(BaseGraphQLTransportWSHandler[SocketContext, None]):
         except TooBig:
             await self.websocket.close(TOO_BIG, "Message too big")
         except TimeoutError:
-            await self.websocket.close(TRY_AGAIN, "Too slow")
+            if not self._is_lost:
+                await self.websocket.close(TRY_AGAIN, "Too slow")
 
     def _give_up(self) -> None:
         """End the socket of a peer that does not read, whatever it is doing."""
         self._life.reschedule(asyncio.get_running_loop().time())
 
+    def _lost(self) -> None:
+        """The peer answers nothing."""
+        self._is_lost = True
+        self._give_up()
+
     async def shutdown(self) -> None:
+        self._heartbeat.stop()
+        if self._is_lost:  # first: operations may wait for it to read
+            await self.websocket.cut(TRY_AGAIN, "No answer")
         if self._watch is not None:
             self._watch.stop()
         if self._ending is not None and self._ending is not asyncio.current_task():
@@ -142,6 +158,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[SocketContext, None]):
         except BadMessage as bad:
             await self.handle_invalid_message(str(bad))
             return
+        self._heartbeat.heard()
         if self._ending is None:
             await super().handle_message(cast("Any", known))
 
@@ -149,6 +166,8 @@ class SocketHandler(BaseGraphQLTransportWSHandler[SocketContext, None]):
         try:
             await super().handle_connection_init(message)
             session = self.context.session
+            if self.connection_acknowledged:
+                self._heartbeat.begin()
             if self.connection_acknowledged and session is not None and self._watch is None:
                 self._watch = SessionWatch(self.view.services, session, self._session_ended)
                 await self._watch.begin()

@@ -313,8 +313,11 @@ def test_a_socket_is_made_so_that_small_answers_are_not_held_back() -> None:
         assert listener.proto == socket.IPPROTO_TCP
 
 
-def test_a_dead_peer_is_dropped_by_the_kernel_and_never_closed_with_a_code_that_clients_take_as_final() -> None:
-    assert options(Settings())["ws_ping_timeout"] is None
+def test_no_ping_of_the_web_server_closes_a_socket_with_a_code_that_clients_take_as_final() -> None:
+    assert options(Settings())["ws_ping_interval"] is None
+
+
+def test_a_peer_that_takes_nothing_is_dropped_by_the_kernel_at_last() -> None:
     with listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
         accepted, _ = listener.accept()
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
