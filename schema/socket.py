@@ -111,6 +111,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[SocketContext, None]):
         self._subscriptions: dict[SocketOperation, tuple[Context, OperationLine]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._life = asyncio.timeout(None)
+        self._is_given_up = False
         self._is_lost = False
         settings = self.view.services.settings
         ask = partial(self.websocket.push, PING)
@@ -128,7 +129,9 @@ class SocketHandler(BaseGraphQLTransportWSHandler[SocketContext, None]):
 
     def _give_up(self) -> None:
         """End the socket of a peer that does not read, whatever it is doing."""
-        self._life.reschedule(asyncio.get_running_loop().time())
+        if not self._is_given_up:
+            self._is_given_up = True
+            self._life.reschedule(asyncio.get_running_loop().time())
 
     def _lost(self) -> None:
         """The peer answers nothing."""
@@ -136,6 +139,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[SocketContext, None]):
         self._give_up()
 
     async def shutdown(self) -> None:
+        self._is_given_up = True
         self._heartbeat.stop()
         if self._is_lost:  # first: operations may wait for it to read
             await self.websocket.cut(TRY_AGAIN, "No answer")

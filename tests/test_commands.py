@@ -25,7 +25,7 @@ from tests.conftest import OwnServer
 from tests.harness import Server, World, eventually, refused
 from tests.harness.client import ROOT
 from tests.harness.servers import as_environment
-from tests.harness.stacks import CHEAP_PASSWORDS
+from tests.harness.stacks import FOR_TESTS
 
 COMMANDS = ["serve", "migrate", "create-user", "issue-token", "disable-user", "export-schema", "export-log"]
 SDL = ROOT / "graphql" / "schema.graphql"
@@ -78,7 +78,7 @@ async def refusal(settings: Settings, *arguments: str, stdin: str = "") -> str:
 @pytest.fixture
 def alone(tmp_path: Path) -> Settings:
     """An empty SQLite file, for what is the same on every database."""
-    return Settings(database_url=f"sqlite:///{tmp_path}/parley.db", **CHEAP_PASSWORDS)
+    return Settings(database_url=f"sqlite:///{tmp_path}/parley.db", **FOR_TESTS)
 
 
 @pytest.fixture

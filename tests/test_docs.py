@@ -23,7 +23,7 @@ from tests import sources, transcripts
 from tests.conftest import OwnServer
 from tests.harness import Client, Json, Node, Subscription, World, as_environment, refused
 from tests.harness.client import ROOT
-from tests.harness.stacks import CHEAP_PASSWORDS
+from tests.harness.stacks import FOR_TESTS
 from tests.permission_table import permission_table
 
 DOCS = ROOT / "docs"
@@ -105,7 +105,7 @@ async def asked_until_heard(ada: Client, send: str, group_id: str, messages: Sub
 async def test_a_backup_is_made_and_restored_as_the_document_says(tmp_path: Path) -> None:
     shell = [each.text for each in transcripts.blocks(section(DOCS / "operations.md", "## Backup and restore"))]
     backup, restore = shell
-    environment = as_environment({"database_url": f"sqlite:///{tmp_path}/parley.db", **CHEAP_PASSWORDS})
+    environment = as_environment({"database_url": f"sqlite:///{tmp_path}/parley.db", **FOR_TESTS})
     async with Node(environment, tmp_path / "log") as node, World(node) as world:
         ada = await world.user()
         group_id = await world.group(ada)

@@ -143,8 +143,9 @@ async def test_a_reader_that_stops_is_let_go_while_others_receive_and_it_resumes
 
 
 async def test_a_reader_that_falls_too_far_behind_is_closed_with_1013_and_resumes_without_loss(
-    own_server: OwnServer,
+    own_server: OwnServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(frames, "CLOSE_SECONDS", 20)  # it reads again in time for the close frame
     server = await own_server(max_waiting_events=WAITING)
     async with World(server) as world:
         ada, slow = await world.users("ada", "slow")

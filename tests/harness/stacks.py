@@ -9,8 +9,8 @@ from typing import Any
 
 from tests.engines import Postgres, Redis
 
-# Argon2 at its default cost takes 20 to 50 ms for each registered user.
-CHEAP_PASSWORDS: dict[str, Any] = {"argon2_time_cost": 1, "argon2_memory_kib": 64}
+# Argon2 at its default cost takes 20 to 50 ms for each registered user. A test reads its sockets when it gets to them.
+FOR_TESTS: dict[str, Any] = {"argon2_time_cost": 1, "argon2_memory_kib": 64, "pong_seconds": 600}
 
 
 @dataclass
@@ -35,9 +35,9 @@ class Stack:
             url = self.postgres.create_database()
             broker = self.redis.url() if self.redis else url
             try:
-                yield {"database_url": url, "broadcast_url": broker, **CHEAP_PASSWORDS}
+                yield {"database_url": url, "broadcast_url": broker, **FOR_TESTS}
             finally:
                 self.postgres.drop_database(url)
         else:
             file = self.folder / f"{next(self._numbers)}.db"
-            yield {"database_url": f"sqlite:///{file}", "broadcast_url": "memory://", **CHEAP_PASSWORDS}
+            yield {"database_url": f"sqlite:///{file}", "broadcast_url": "memory://", **FOR_TESTS}
