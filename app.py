@@ -1,5 +1,6 @@
 """One Parley process on one page: its settings, what it holds while it lives, and its routes. Imported by nobody."""
 
+import gc
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
@@ -10,6 +11,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route, WebSocketRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from db.engine import Appended, Database, Unavailable
@@ -72,9 +74,9 @@ class Process:
     def _announce(self, appended: Sequence[Appended]) -> None:
         self.streams.announce(Hint(Log(each.log.value, each.id), each.seq) for each in appended)
 
-    async def graphql(self, request: Request) -> Response:
+    async def graphql(self, request: Request) -> ASGIApp:
         if request.method == "POST":
-            return await self.endpoint(request)
+            return self.endpoint
         if self.settings.graphiql == "on" and graphiql.wanted(request):
             return graphiql.page()
         return not_allowed()
@@ -91,6 +93,19 @@ class Process:
         except (Unavailable, SQLAlchemyError) as error:
             log.warning("not_ready", error=type(error).__name__)
         return JSONResponse(states, 200 if all(states.values()) else 503)
+
+
+class Straight:
+    """Leads POST to the GraphQL endpoint past the router, whose way there costs 10 µs."""
+
+    def __init__(self, app: ASGIApp, path: str, endpoint: ASGIApp) -> None:
+        self._app = app
+        self._path = path
+        self._endpoint = endpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        straight = scope["type"] == "http" and scope["method"] == "POST" and scope["path"] == self._path
+        await (self._endpoint if straight else self._app)(scope, receive, send)
 
 
 async def live(_: Request) -> Response:
@@ -123,7 +138,12 @@ def create(settings: Settings) -> Starlette:
         Route("/", home),
         *(graphiql.routes if settings.graphiql == "on" else []),
     ]
-    middleware = [Middleware(PlainRefusals), Middleware(RequestIds), Middleware(Cors, origins=process.origins)]
+    middleware = [
+        Middleware(PlainRefusals),
+        Middleware(RequestIds),
+        Middleware(Cors, origins=process.origins),
+        Middleware(Straight, path="/graphql", endpoint=process.endpoint),
+    ]
     return Starlette(routes=routes, middleware=middleware, lifespan=lifespan)
 
 
@@ -133,3 +153,8 @@ if __name__ == "__main__":
     main()
 elif __name__ != "__mp_main__":  # what a worker process runs first; uvicorn then imports app by its name
     app = create(Settings())
+    # What was loaded stays as long as the process: the collector does not go through it again, nor look for cycles
+    # after every 700 new objects. It took 6 % of the time of a server that does nothing but accept messages.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)

@@ -8,7 +8,6 @@ from typing import Any
 
 import orjson
 import structlog
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from settings import Settings
@@ -85,13 +84,17 @@ class PlainRefusals:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            await self._app(scope, receive, send)
+            return
+
         async def send_plainly(message: Message) -> None:
             if message["type"] == "lifespan.startup.failed":
                 _, refused, sentence = message["message"].rpartition(f"{StartRefused.__name__}: ")
                 message = {**message, "message": sentence.strip() if refused else message["message"]}
             await send(message)
 
-        await self._app(scope, receive, send_plainly if scope["type"] == "lifespan" else send)
+        await self._app(scope, receive, send_plainly)
 
 
 class RequestIds:
@@ -105,11 +108,15 @@ class RequestIds:
             await self._app(scope, receive, send)
             return
         request_id = uuid.uuid4().hex
+        header = (b"x-request-id", request_id.encode())
 
         async def send_with_id(message: Message) -> None:
             if message["type"] in ("http.response.start", "websocket.accept"):
-                MutableHeaders(scope=message).append("x-request-id", request_id)
+                message["headers"] = [*message.get("headers", ()), header]
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        bound = structlog.contextvars.bind_contextvars(request_id=request_id)
+        try:
             await self._app(scope, receive, send_with_id)
+        finally:
+            structlog.contextvars.reset_contextvars(**bound)

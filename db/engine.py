@@ -60,6 +60,13 @@ class Database:
         """One snapshot. Raises Unavailable."""
         return self._reader.read()
 
+    def glance(self) -> AbstractAsyncContextManager[Transaction]:
+        """A read of one statement, which is a snapshot by itself: no BEGIN and no ROLLBACK, two of three round trips.
+
+        Raises Unavailable.
+        """
+        return self._reader.glance()
+
     async def write(self, work: Work[T]) -> T:
         """Run `work` in one transaction, commit, announce; repeat it from the start after a deadlock or a taken key.
 

@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +22,7 @@ from .records import (
     UserEvent,
     UserEventKind,
 )
+from .statements import Statement
 
 GROUPS = tables.groups.c
 USERS = tables.users.c
@@ -28,6 +30,17 @@ EVENTS = tables.group_events.c
 USER_EVENTS = tables.user_events.c
 NONCE_BITS = 32
 NOTHING: Mapping[str, Any] = {}
+KINDS_REMEMBERED = 16
+
+GROUP = GROUPS.id == bindparam("group")
+END_OF_LOG = ("head_seq", "head_nonce", "access_seq", "active_at")
+APPEND = Statement(insert(tables.group_events))
+MOVE_END = Statement(update(tables.groups).where(GROUP).values({name: bindparam(name) for name in END_OF_LOG}))
+CHANGE_GROUP = Statement(
+    update(tables.groups)
+    .where(GROUP)
+    .values({column.name: bindparam(column.name) for column in rows.GROUP.columns if column is not GROUPS.id})
+)
 
 
 @dataclass(slots=True)
@@ -41,6 +54,7 @@ class GroupLog:
     transaction: Transaction
     group: Group
     _events: list[GroupEvent] = field(default_factory=list[GroupEvent])
+    _is_changed: bool = field(default=False)
 
     @property
     def now(self) -> datetime:
@@ -48,7 +62,8 @@ class GroupLog:
         return max(self.transaction.now, self.group.active_at)
 
     def change(self, **columns: Any) -> None:
-        self.group = replace(self.group, **columns)
+        self.group = replace(self.group, active_at=self.now, **columns)
+        self._is_changed = True
 
     def append(
         self,
@@ -71,18 +86,18 @@ class GroupLog:
             data,
         )
         self._events.append(event)
-        self.change(head_seq=event.seq, head_nonce=event.nonce)
-        if kind in ACCESS_KINDS:
-            self.change(access_seq=event.seq)
+        access_seq = event.seq if kind in ACCESS_KINDS else self.group.access_seq
+        self.group = replace(
+            self.group, head_seq=event.seq, head_nonce=event.nonce, access_seq=access_seq, active_at=event.occurred_at
+        )
         return event
 
     async def write(self) -> Group:
         """Write what was appended and changed. Returns the group as it is now."""
-        self.change(active_at=self.now)
         if self._events:
-            await self.transaction.execute(insert(tables.group_events), [_columns(event) for event in self._events])
-        values = {column.name: getattr(self.group, column.name) for column in rows.GROUP.columns}
-        await self.transaction.execute(update(tables.groups).where(GROUPS.id == self.group.id).values(values))
+            await self.transaction.run_many(APPEND, [_columns(event) for event in self._events])
+        values = rows.GROUP.values(self.group) | {"group": self.group.id}
+        await self.transaction.run(CHANGE_GROUP if self._is_changed else MOVE_END, values)
         self.transaction.appended.append(Appended(LogKind.GROUP, self.group.id, self.group.head_seq))
         self._events.clear()
         return self.group
@@ -138,10 +153,7 @@ async def lock_users(transaction: Transaction, user_ids: Collection[UUID]) -> Us
 
 def _columns(event: GroupEvent | UserEvent) -> dict[str, Any]:
     shape = rows.GROUP_EVENT if isinstance(event, GroupEvent) else rows.USER_EVENT
-    return {column.name: getattr(event, column.name) for column in shape.columns} | {
-        "kind": event.kind.value,
-        "data": dict(event.data),
-    }
+    return shape.values(event) | {"kind": event.kind.value, "data": dict(event.data)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,36 +198,45 @@ async def _after(
     limit: int,
     kinds: Collection[GroupEventKind] | None,
 ) -> tuple[GroupPage | None, Membership | None]:
-    wanted = (
-        select(*rows.GROUP_EVENT.columns)
-        .where(EVENTS.group_id == group_id, EVENTS.seq > seq)
-        .order_by(EVENTS.seq)
-        .limit(limit)
-    )
-    if kinds is not None:
-        wanted = wanted.where(EVENTS.kind.in_([kind.value for kind in kinds]))
-    return await _page(transaction, group_id, user_id, wanted)
+    statement = _after_statement(None if kinds is None else frozenset(kinds))
+    return await _page(transaction, statement, {"group": group_id, "user": user_id, "seq": seq, "limit": limit})
 
 
-async def _page(
-    transaction: Transaction, group_id: UUID, user_id: UUID | None, wanted: Select[Any]
-) -> tuple[GroupPage | None, Membership | None]:
+IN_GROUP = select(*rows.GROUP_EVENT.columns).where(EVENTS.group_id == bindparam("group"), EVENTS.seq > bindparam("seq"))
+
+
+def _of_kinds(wanted: Select[Any], kinds: Collection[GroupEventKind]) -> Select[Any]:
+    return wanted.where(EVENTS.kind.in_([literal(kind.value) for kind in sorted(kinds)]))
+
+
+@lru_cache(KINDS_REMEMBERED)
+def _after_statement(kinds: frozenset[GroupEventKind] | None) -> Statement:
+    wanted = IN_GROUP.order_by(EVENTS.seq).limit(bindparam("limit"))
+    return _page_statement(wanted if kinds is None else _of_kinds(wanted, kinds))
+
+
+def _page_statement(wanted: Select[Any]) -> Statement:
     """The wanted rows of the log beside the group, one user's membership, and the messages: one statement, so one
     state.
     """
     events = wanted.subquery()
-    own = and_(tables.memberships.c.group_id == GROUPS.id, tables.memberships.c.user_id == user_id)
-    statement = (
+    own = and_(tables.memberships.c.group_id == GROUPS.id, tables.memberships.c.user_id == bindparam("user"))
+    return Statement(
         select(*rows.GROUP.columns, *rows.MEMBERSHIP.columns, *events.c, *rows.MESSAGE.columns)
         .select_from(
             tables.groups.outerjoin(tables.memberships, own)
             .outerjoin(events, events.c.group_id == GROUPS.id)
             .outerjoin(tables.messages, tables.messages.c.id == events.c.message_id)
         )
-        .where(GROUPS.id == group_id)
+        .where(GROUP)
         .order_by(events.c.seq)
     )
-    found = (await transaction.execute(statement)).all()
+
+
+async def _page(
+    transaction: Transaction, statement: Statement, values: Mapping[str, Any]
+) -> tuple[GroupPage | None, Membership | None]:
+    found = await transaction.run(statement, values)
     if not found:
         return None, None
     first, second, third = rows.GROUP.width, rows.GROUP.width + rows.MEMBERSHIP.width, -rows.MESSAGE.width
@@ -229,13 +250,13 @@ async def _page(
 
 async def access_between(transaction: Transaction, group_id: UUID, after_seq: int, up_to: int) -> GroupPage | None:
     """The rows in (after_seq, up_to] that changed who may do what. None: no group."""
-    wanted = select(*rows.GROUP_EVENT.columns).where(
-        EVENTS.group_id == group_id,
-        EVENTS.seq > after_seq,
-        EVENTS.seq <= up_to,
-        EVENTS.kind.in_([kind.value for kind in ACCESS_KINDS]),
-    )
-    return (await _page(transaction, group_id, None, wanted.order_by(EVENTS.seq)))[0]
+    values = {"group": group_id, "user": None, "seq": after_seq, "up_to": up_to}
+    return (await _page(transaction, ACCESS_BETWEEN, values))[0]
+
+
+ACCESS_BETWEEN = _page_statement(
+    _of_kinds(IN_GROUP.where(EVENTS.seq <= bindparam("up_to")), ACCESS_KINDS).order_by(EVENTS.seq)
+)
 
 
 async def nonce_at(transaction: Transaction, group_id: UUID, seq: int) -> int | None:

@@ -2,28 +2,37 @@
 
 from collections.abc import Collection
 from datetime import datetime
+from functools import lru_cache
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, case, func, insert, or_, select
+from sqlalchemy import ColumnElement, and_, bindparam, case, func, insert, or_, select
 from sqlalchemy.orm import aliased
 
 from . import rows, tables
 from .engine import Transaction
 from .records import Group, MembershipStatus
+from .statements import COUNTS_REMEMBERED, Statement, numbered, parameters
 
 GROUPS = tables.groups.c
 MEMBERSHIPS = tables.memberships.c
 
+LOCK = Statement(select(*rows.GROUP.columns).where(GROUPS.id == bindparam("group")).with_for_update(key_share=True))
+CREATE = Statement(insert(tables.groups))
+
+
+@lru_cache(COUNTS_REMEMBERED)
+def _many(count: int) -> Statement:
+    return Statement(select(*rows.GROUP.columns).where(GROUPS.id.in_(parameters(GROUPS.id, count))))
+
 
 async def get_many(transaction: Transaction, ids: Collection[UUID]) -> dict[UUID, Group]:
-    found = await transaction.execute(select(*rows.GROUP.columns).where(GROUPS.id.in_(ids)))
+    found = await transaction.run(_many(len(ids)), numbered(GROUPS.id, ids)) if ids else []
     return {group.id: group for group in map(rows.group, found)}
 
 
 async def lock(transaction: Transaction, group_id: UUID) -> Group | None:
     """The group with its log's end locked until the transaction ends. Whatever is judged is read after this."""
-    statement = select(*rows.GROUP.columns).where(GROUPS.id == group_id).with_for_update(key_share=True)
-    found = (await transaction.execute(statement)).first()
+    found = await transaction.first(LOCK, {"group": group_id})
     transaction.was_waited_for()
     return rows.group(found) if found else None
 
@@ -44,9 +53,7 @@ async def create(transaction: Transaction, *, group_id: UUID, name: str, descrip
         access_seq=0,
         active_at=transaction.now,
     )
-    await transaction.execute(
-        insert(tables.groups).values({column.name: getattr(group, column.name) for column in rows.GROUP.columns})
-    )
+    await transaction.run(CREATE, rows.GROUP.values(group))
     return group
 
 

@@ -1,15 +1,17 @@
 """Who is what in which group. Knows nothing of the other rooms."""
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, and_, delete, func, insert, select, tuple_, update
+from sqlalchemy import Select, and_, bindparam, delete, func, insert, select, tuple_, update
 
 from . import rows, tables
 from .engine import Transaction
 from .pages import Keys, page, read
 from .records import Membership, MembershipStatus, Standing, UserEvent
+from .statements import COUNTS_REMEMBERED, Statement, numbered, parameters
 
 GROUPS = tables.groups.c
 MEMBERSHIPS = tables.memberships.c
@@ -17,25 +19,38 @@ USER_EVENTS = tables.user_events.c
 PENDING = MembershipStatus.PENDING.value
 ACCEPTED = MembershipStatus.ACCEPTED.value
 
+GET = Statement(
+    select(*rows.MEMBERSHIP.columns).where(
+        MEMBERSHIPS.group_id == bindparam("group"), MEMBERSHIPS.user_id == bindparam("user")
+    )
+)
+
+
+@lru_cache(COUNTS_REMEMBERED)
+def _standings(count: int) -> Statement:
+    own = and_(MEMBERSHIPS.group_id == GROUPS.id, MEMBERSHIPS.user_id == bindparam("user"))
+    return Statement(
+        select(*rows.GROUP.columns, *rows.MEMBERSHIP.columns)
+        .select_from(tables.groups.outerjoin(tables.memberships, own))
+        .where(GROUPS.id.in_(parameters(GROUPS.id, count)))
+    )
+
 
 async def standings(transaction: Transaction, user_id: UUID, group_ids: Collection[UUID]) -> dict[UUID, Standing]:
     """What the user is in each of these groups: group and membership from one statement."""
-    own = and_(MEMBERSHIPS.group_id == GROUPS.id, MEMBERSHIPS.user_id == user_id)
-    statement = (
-        select(*rows.GROUP.columns, *rows.MEMBERSHIP.columns)
-        .select_from(tables.groups.outerjoin(tables.memberships, own))
-        .where(GROUPS.id.in_(group_ids))
-    )
-    width = rows.GROUP.width
+    if not group_ids:
+        return {}
+    width, values = rows.GROUP.width, {"user": user_id, **numbered(GROUPS.id, group_ids)}
     found = [
         (rows.group(row[:width]), rows.optional(rows.membership, row[width:]))
-        for row in await transaction.execute(statement)
+        for row in await transaction.run(_standings(len(group_ids)), values)
     ]
     return {group.id: Standing(group, membership) for group, membership in found}
 
 
 async def get(transaction: Transaction, group_id: UUID, user_id: UUID) -> Membership | None:
-    return (await get_many(transaction, [(group_id, user_id)])).get((group_id, user_id))
+    found = await transaction.first(GET, {"group": group_id, "user": user_id})
+    return rows.membership(found) if found else None
 
 
 async def get_many(

@@ -4,15 +4,24 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, insert, select
+from sqlalchemy import Select, bindparam, insert, select
 
 from . import rows, tables
 from .engine import Transaction
 from .pages import Keys, page, read
 from .records import Message, SentId
+from .statements import Statement
 
 MESSAGES = tables.messages.c
 SENT_IDS = tables.sent_ids.c
+
+ADD = Statement(insert(tables.messages))
+SENT_ID = Statement(
+    select(*rows.SENT_ID.columns).where(
+        SENT_IDS.sender_id == bindparam("sender"), SENT_IDS.client_message_id == bindparam("id")
+    )
+)
+KEEP_SENT_ID = Statement(insert(tables.sent_ids))
 
 
 async def get_many(transaction: Transaction, ids: Collection[UUID]) -> dict[UUID, Message]:
@@ -30,16 +39,11 @@ async def pages(transaction: Transaction, group_ids: Sequence[UUID], keys: Keys)
 
 
 async def add(transaction: Transaction, message: Message) -> None:
-    await transaction.execute(
-        insert(tables.messages).values({column.name: getattr(message, column.name) for column in rows.MESSAGE.columns})
-    )
+    await transaction.run(ADD, rows.MESSAGE.values(message))
 
 
 async def sent_id(transaction: Transaction, sender_id: UUID, client_message_id: str) -> SentId | None:
-    statement = select(*rows.SENT_ID.columns).where(
-        SENT_IDS.sender_id == sender_id, SENT_IDS.client_message_id == client_message_id
-    )
-    found = (await transaction.execute(statement)).first()
+    found = await transaction.first(SENT_ID, {"sender": sender_id, "id": client_message_id})
     return rows.sent_id(found) if found else None
 
 
@@ -48,12 +52,11 @@ async def keep_sent_id(transaction: Transaction, message: Message, digest: bytes
 
     A racing twin in another group runs into the unique key and judges again.
     """
-    await transaction.execute(
-        insert(tables.sent_ids).values(
-            sender_id=message.sender_id,
-            client_message_id=message.client_message_id,
-            group_id=message.group_id,
-            message_id=message.id,
-            digest=digest,
-        )
-    )
+    values = {
+        "sender_id": message.sender_id,
+        "client_message_id": message.client_message_id,
+        "group_id": message.group_id,
+        "message_id": message.id,
+        "digest": digest,
+    }
+    await transaction.run(KEEP_SENT_ID, values)

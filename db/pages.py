@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import Column, Select, select, union_all
 
 from .engine import Transaction
-from .rows import Row
+from .statements import Row
 
 
 class OfGroup(Protocol):

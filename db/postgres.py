@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -45,13 +45,21 @@ class Reader:
 
     def __init__(self, engine: AsyncEngine, clock: Callable[[], datetime]) -> None:
         self._engine = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        self._without_transactions = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._clock = clock
 
-    @asynccontextmanager
-    async def read(self) -> AsyncGenerator[Transaction]:
+    def read(self) -> AbstractAsyncContextManager[Transaction]:
         """Raises Unavailable."""
+        return self._connected(self._engine)
+
+    def glance(self) -> AbstractAsyncContextManager[Transaction]:
+        """Raises Unavailable."""
+        return self._connected(self._without_transactions)
+
+    @asynccontextmanager
+    async def _connected(self, engine: AsyncEngine) -> AsyncGenerator[Transaction]:
         try:
-            async with self._engine.connect() as connection:
+            async with engine.connect() as connection:
                 yield LoopTransaction(self._clock, connection)
         except (SQLAlchemyError, OSError, TimeoutError) as error:
             raise translated(error, committed=False) from error

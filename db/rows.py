@@ -1,6 +1,6 @@
 """How rows become records: which columns a record takes, and in which order. Knows nothing of the other rooms."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, TypeVar
 
@@ -21,9 +21,9 @@ from .records import (
     UserEvent,
     UserEventKind,
 )
+from .statements import Row
 
 Record = TypeVar("Record")
-Row = Sequence[Any]
 
 
 class Shape:
@@ -32,6 +32,11 @@ class Shape:
     def __init__(self, table: Table, record: type[Any]) -> None:
         self.columns: tuple[Column[Any], ...] = tuple(table.c[field.name] for field in fields(record))
         self.width = len(self.columns)
+        self._names = tuple(field.name for field in fields(record))
+
+    def values(self, record: Any) -> dict[str, Any]:
+        """The record by its columns' names."""
+        return {name: getattr(record, name) for name in self._names}
 
 
 USER = Shape(tables.users, User)

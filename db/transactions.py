@@ -3,6 +3,7 @@
 Knows nothing of the other rooms.
 """
 
+import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,10 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, CursorResult, Executable
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+from .statements import Row, Statement, Values
 
 Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
 Found = CursorResult[*tuple[Any, ...]]
@@ -50,7 +54,20 @@ class Transaction(ABC):
         self.now = self.clock()
 
     @abstractmethod
-    async def execute(self, statement: Executable, parameters: Parameters = None) -> Found: ...
+    async def execute(self, statement: Executable, parameters: Parameters = None) -> Found:
+        """Run a statement that is built for this call."""
+
+    @abstractmethod
+    async def run(self, statement: Statement, values: Values) -> list[Row]:
+        """Run a statement that was built before: all its rows."""
+
+    @abstractmethod
+    async def run_many(self, statement: Statement, values: Sequence[Values]) -> None:
+        """Run a statement that gives no rows once for each of these, in one round trip."""
+
+    async def first(self, statement: Statement, values: Values) -> Row | None:
+        found = await self.run(statement, values)
+        return found[0] if found else None
 
 
 @dataclass
@@ -62,6 +79,15 @@ class LoopTransaction(Transaction):
     async def execute(self, statement: Executable, parameters: Parameters = None) -> Found:
         return await self.connection.execute(statement, parameters)
 
+    async def run(self, statement: Statement, values: Values) -> list[Row]:
+        prepared = statement.on(self.connection.dialect)
+        found = await self.connection.exec_driver_sql(prepared.text, prepared.parameters(values))
+        return [prepared.row(row) for row in found] if found.returns_rows else []
+
+    async def run_many(self, statement: Statement, values: Sequence[Values]) -> None:
+        prepared = statement.on(self.connection.dialect)
+        await self.connection.exec_driver_sql(prepared.text, [prepared.parameters(each) for each in values])
+
 
 @dataclass
 class DirectTransaction(Transaction):
@@ -71,3 +97,21 @@ class DirectTransaction(Transaction):
 
     async def execute(self, statement: Executable, parameters: Parameters = None) -> Found:
         return self.connection.execute(statement, parameters)
+
+    async def run(self, statement: Statement, values: Values) -> list[Row]:
+        prepared = statement.on(self.connection.dialect)
+        found = on_driver(self.connection, prepared.text, prepared.parameters(values))
+        return [prepared.row(row) for row in found]
+
+    async def run_many(self, statement: Statement, values: Sequence[Values]) -> None:
+        for each in values:
+            await self.run(statement, each)
+
+
+def on_driver(connection: Connection, text: str, parameters: Sequence[Any] = ()) -> list[Row]:
+    """All rows, from SQLite's driver itself. Raises what SQLAlchemy would."""
+    driver: Any = connection.connection.dbapi_connection
+    try:
+        return driver.execute(text, parameters).fetchall()
+    except sqlite3.Error as error:
+        raise DBAPIError.instance(text, None, error, sqlite3.Error, hide_parameters=True) from error

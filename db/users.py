@@ -2,22 +2,35 @@
 
 from collections.abc import Collection
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, insert, or_, select, update
+from sqlalchemy import bindparam, delete, insert, or_, select, update
 
 from . import rows, tables
 from .engine import Transaction
 from .records import Token, User
+from .statements import COUNTS_REMEMBERED, Statement, numbered, parameters
 
 USERS = tables.users.c
 TOKENS = tables.tokens.c
 
+BY_DIGEST = Statement(
+    select(*rows.TOKEN.columns, *rows.USER.columns)
+    .join_from(tables.tokens, tables.users)
+    .where(TOKENS.digest == bindparam("digest"))
+)
+
+
+@lru_cache(COUNTS_REMEMBERED)
+def _many(count: int) -> Statement:
+    return Statement(select(*rows.USER.columns).where(USERS.id.in_(parameters(USERS.id, count))))
+
 
 async def get_many(transaction: Transaction, ids: Collection[UUID]) -> dict[UUID, User]:
     """The users of these ids that exist, disabled ones included (their messages are still shown)."""
-    found = await transaction.execute(select(*rows.USER.columns).where(USERS.id.in_(ids)))
+    found = await transaction.run(_many(len(ids)), numbered(USERS.id, ids)) if ids else []
     return {user.id: user for user in map(rows.user, found)}
 
 
@@ -55,12 +68,7 @@ async def create_token(
 
 async def by_digest(transaction: Transaction, digest: bytes) -> tuple[Token, User] | None:
     """The token of this digest, whatever became of it, and its user: one statement."""
-    statement = (
-        select(*rows.TOKEN.columns, *rows.USER.columns)
-        .join_from(tables.tokens, tables.users)
-        .where(TOKENS.digest == digest)
-    )
-    found = (await transaction.execute(statement)).first()
+    found = await transaction.first(BY_DIGEST, {"digest": digest})
     return (rows.token(found[: rows.TOKEN.width]), rows.user(found[rows.TOKEN.width :])) if found else None
 
 

@@ -14,6 +14,8 @@ from uuid import UUID
 
 import structlog
 
+import failpoints
+
 from .bus import Bus
 from .events import Batch, Event, Head, Hint, Log, Reader
 from .feed import EndReason
@@ -273,6 +275,7 @@ class Streams:
         Never waits and never raises: what is committed stays committed. Only the newest seq of a log waits to be
         published, so what waits is bounded by the number of logs.
         """
+        failpoints.reach("after_commit_before_publish")
         for hint in hints:
             self._unpublished[hint.log] = max(hint.seq, self._unpublished.get(hint.log, 0))
             self._hear(hint)

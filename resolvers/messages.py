@@ -8,6 +8,7 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
+import failpoints
 from db import events, memberships, messages
 from db.engine import Transaction
 from db.events import GroupLog
@@ -211,6 +212,7 @@ class MessagesFollowing(FeedFollowing[Shown]):
         else:
             async for fact in self._replay(self._after):
                 yield fact
+                failpoints.reach("mid_replay")
                 await asyncio.sleep(0)  # a long replay leaves room for live traffic
         while self._join is None or not self._feed.is_idle:
             event = await self._next()

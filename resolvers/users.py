@@ -50,7 +50,7 @@ async def authenticate(services: Services, token: str) -> Session | None:
     """
     if not 1 <= len(token) <= LONGEST_TOKEN or not text.is_carryable(token):
         return None
-    async with services.read() as transaction:
+    async with services.glance() as transaction:
         found = await users.by_digest(transaction, digest(token))
         if found is None:
             return None

@@ -34,6 +34,8 @@ from strawberry.extensions import SchemaExtension
 from resolvers.pages import DEFAULT_PAGE, LARGEST_PAGE
 from resolvers.refusals import ErrorCode, Refusal, bad_input
 
+from .execution import Plan
+
 REMEMBERED = 512
 LARGEST_REMEMBERED = 16 * 1024
 MAX_TOKENS = 4_000
@@ -80,7 +82,7 @@ class Complexity:
         for selection in selections.selections if selections else ():
             below = self._of_selection(selection, names)
             depth, fields, objects = max(depth, below.depth), fields + below.fields, objects + below.objects
-            _check(Cost(depth, fields, objects))
+            _limit(Cost(depth, fields, objects))
         return Cost(depth, fields, objects)
 
     def _of_selection(self, selection: SelectionNode, names: Counter[str]) -> Cost:
@@ -115,7 +117,7 @@ def _count_name(names: Counter[str], selection: SelectionNode) -> None:
         raise too_complex(f"A selection has more than {MAX_SAME_NAME} entries of one name.")
 
 
-def _check(cost: Cost) -> None:
+def _limit(cost: Cost) -> None:
     if cost.depth > MAX_DEPTH:
         raise too_complex(f"The document is more than {MAX_DEPTH} levels deep.")
     if cost.fields > MAX_FIELDS:
@@ -168,26 +170,29 @@ class LiteralCheck(Visitor):
             raise too_complex(f"The literals of the document have more than {MAX_LITERAL_PARTS} parts. Use variables.")
 
 
-def _read(text: str) -> DocumentNode:
+class Checked(NamedTuple):
+    """A document within the limits, why it may not be executed, and how it is."""
+
+    document: DocumentNode
+    errors: tuple[GraphQLError, ...]
+    plan: Plan
+
+
+def _check(schema: GraphQLSchema, text: str) -> Checked:
     document = parse(text, max_tokens=MAX_TOKENS)
     visit(document, LiteralCheck())
     check_complexity(document)
-    return document
-
-
-_remembered = lru_cache(REMEMBERED)(_read)
-
-
-def read(text: str) -> DocumentNode:
-    """The document of this text. Raises GraphQLError for bad syntax, QUERY_TOO_COMPLEX beyond the limits."""
-    return _remembered(text) if len(text) <= LARGEST_REMEMBERED else _read(text)
-
-
-@lru_cache(REMEMBERED)
-def _validated(schema: GraphQLSchema, document: DocumentNode) -> tuple[GraphQLError, ...]:
     errors = validate(schema, document, max_errors=MAX_ERRORS)
     # Whatever caused them, they are the client's mistakes.
-    return tuple(GraphQLError(error.message, error.nodes) for error in errors)
+    return Checked(document, tuple(GraphQLError(error.message, error.nodes) for error in errors), Plan(document))
+
+
+_remembered = lru_cache(REMEMBERED)(_check)  # by the text: to hash a small document costs as much as to read a row
+
+
+def check(schema: GraphQLSchema, text: str) -> Checked:
+    """The document of this text. Raises GraphQLError for bad syntax, QUERY_TOO_COMPLEX beyond the limits."""
+    return (_remembered if len(text) <= LARGEST_REMEMBERED else _check)(schema, text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +201,7 @@ class Prepared:
 
     document: DocumentNode
     operation: OperationDefinitionNode
+    plan: Plan
 
     @property
     def is_subscription(self) -> bool:
@@ -213,19 +219,19 @@ class Rejected(Exception):
 def prepare(schema: GraphQLSchema, text: str, operation_name: str | None) -> Prepared:
     """Raises Rejected: bad syntax, beyond the limits, not valid, or no such operation."""
     try:
-        document = read(text)
+        document, errors, plan = check(schema, text)
     except RecursionError:
         raise Rejected([_error(too_complex("The document is nested too deeply."))]) from None
     except Refusal as refusal:
         raise Rejected([_error(refusal)]) from None
     except GraphQLError as error:
         raise Rejected([_honest(error)]) from None
-    if errors := _validated(schema, document):
+    if errors:
         raise Rejected([_honest(error) for error in errors])
     operation = get_operation_ast(document, operation_name)
     if operation is None:
         raise Rejected([GraphQLError("operationName must name one operation of the document.")])
-    return Prepared(document, operation)
+    return Prepared(document, operation, plan)
 
 
 def _honest(error: GraphQLError) -> GraphQLError:

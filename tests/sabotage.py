@@ -7,8 +7,8 @@ from a connection of its own: races are made, never waited for.
 import asyncio
 import sqlite3
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterable
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -20,8 +20,9 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.util import await_only
 
 from app import Process
-from db import tables
+from db import tables, transactions
 from db.engine import Database, Transaction, Unavailable
+from db.statements import Row
 from delivery.events import Hint
 from schema import ids
 from settings import Settings
@@ -137,11 +138,14 @@ class Statements:
         for engine in self._engines:
             event.listen(engine, "before_cursor_execute", self._before)
             event.listen(engine, "commit", self._commit)
+        self._run = transactions.on_driver
+        transactions.on_driver = self._on_driver
 
     def stop(self) -> None:
         for engine in self._engines:
             event.remove(engine, "before_cursor_execute", self._before)
             event.remove(engine, "commit", self._commit)
+        transactions.on_driver = self._run
 
     @contextmanager
     def held(self, *words: str) -> Generator[Hold]:
@@ -213,6 +217,14 @@ class Statements:
     def _before(self, connection: Any, _: Any, text: str, parameters: Any, *__: Any) -> None:
         self._tell(connection, f"{text} {parameters}")
 
+    def _on_driver(self, connection: Any, text: str, parameters: Sequence[Any] = ()) -> list[Row]:
+        if connection.engine in self._engines:
+            try:
+                self._tell(connection, f"{text} {parameters}")
+            except sqlite3.Error as fault:
+                raise OperationalError(text, None, fault) from fault
+        return self._run(connection, text, parameters)
+
     def _commit(self, connection: Any) -> None:
         self._tell(connection, COMMIT)
 
@@ -240,16 +252,18 @@ class Reads:
         self._hooks: list[Callable[[str, bool], Awaitable[None] | None]] = []
 
     def listen(self) -> None:
-        self._process.database.read = self._hooked_read
+        database = self._process.database
+        database.read = lambda: self._seen(Database.read(database))
+        database.glance = lambda: self._seen(Database.glance(database))
 
     def stop(self) -> None:
-        del self._process.database.read
+        del self._process.database.read, self._process.database.glance
 
     @asynccontextmanager
-    async def _hooked_read(self) -> AsyncGenerator[Transaction]:
+    async def _seen(self, read: AbstractAsyncContextManager[Transaction]) -> AsyncGenerator[Transaction]:
         who = runner()
         await self._tell(who, done=False)
-        async with Database.read(self._process.database) as transaction:
+        async with read as transaction:
             yield transaction
         await self._tell(who, done=True)
 

@@ -16,6 +16,7 @@ from db import events, faults, groups, memberships, messages, postgres, rows, sq
 from db.engine import Database, Transaction
 from db.events import GroupLog, UserLogs
 from db.records import Group, MemberRole, Membership, MembershipStatus, Message, Standing, User
+from db.statements import Statement, Values
 from db.transactions import LoopTransaction
 from resolvers import access, reader
 from resolvers import groups as deleting
@@ -130,7 +131,22 @@ async def _execute_and_commit(self: LoopTransaction, statement: Any, parameters:
     return found
 
 
-WRITES_PIECEMEAL = Version("writes piecemeal", (("db.transactions.LoopTransaction.execute", _execute_and_commit),))
+_run = LoopTransaction.run
+
+
+async def _run_and_commit(self: LoopTransaction, statement: Statement, values: Values) -> Any:
+    found = await _run(self, statement, values)
+    await self.connection.commit()
+    return found
+
+
+WRITES_PIECEMEAL = Version(
+    "writes piecemeal",
+    (
+        ("db.transactions.LoopTransaction.execute", _execute_and_commit),
+        ("db.transactions.LoopTransaction.run", _run_and_commit),
+    ),
+)
 
 
 def _without_rolling_back(self: sqlite.Writer, _: object, job: Any) -> None:

@@ -1,0 +1,95 @@
+"""Statements that are compiled once for each database and then run on its driver. Knows nothing of the other rooms.
+
+To build a select of one row, run it and read the row costs 80 µs with Core, 24 µs where the statement was built before,
+and 8 µs so: SQLite's driver takes 5, the columns that are no plain text or number the rest. A send with an
+id of its sender runs ten.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import BindParameter, Column, Delete, Dialect, Insert, Select, Update, bindparam
+from sqlalchemy.types import TypeEngine
+
+from .tables import UtcDateTime
+
+Values = Mapping[str, Any]
+Row = Sequence[Any]
+Convert = Callable[[Any], Any]
+
+
+COUNTS_REMEMBERED = 64
+
+
+def parameters(column: Column[Any], count: int) -> list[BindParameter[Any]]:
+    """So many parameters of a column's type, for `column.in_(...)`; `numbered` gives them their values."""
+    return [bindparam(f"{column.name}_{number}", type_=column.type) for number in range(count)]
+
+
+def numbered(column: Column[Any], values: Iterable[Any]) -> dict[str, Any]:
+    return {f"{column.name}_{number}": value for number, value in enumerate(values)}
+
+
+class Prepared:
+    """One statement in the words of one database: its text, what becomes of its parameters and of its rows."""
+
+    def __init__(self, statement: "Select[Any] | Insert | Update | Delete", dialect: Dialect) -> None:
+        compiled: Any = statement.compile(dialect=dialect)
+        binds = {name: compiled.binds[name] for name in compiled.positiontup}
+        self.text: str = compiled.string
+        self.names = frozenset(compiled.positiontup)
+        self._takes = [(name, _writing(binds[name].type, dialect)) for name in compiled.positiontup]
+        self._constants = {name: bind.value for name, bind in binds.items() if not bind.required}
+        types = (column.type for column in statement.exported_columns)
+        reading = ((place, _reading(kind, dialect)) for place, kind in enumerate(types))
+        self._gives = [(place, convert) for place, convert in reading if convert is not None]
+
+    def parameters(self, values: Values) -> tuple[Any, ...]:
+        """The values in the order of the text, as the driver takes them."""
+        if self._constants:
+            values = {**self._constants, **values}
+        return tuple([convert(values[name]) if convert else values[name] for name, convert in self._takes])
+
+    def row(self, found: Row) -> Row:
+        """A row of the driver with Python's ids and moments."""
+        values = list(found)
+        for place, convert in self._gives:
+            values[place] = convert(values[place])
+        return values
+
+
+class Statement:
+    """A statement of Core whose parameters are named; every value comes when it runs."""
+
+    def __init__(self, statement: "Select[Any] | Insert | Update | Delete") -> None:
+        self._statement = statement
+        self._prepared: dict[str, Prepared] = {}
+
+    def on(self, dialect: Dialect) -> Prepared:
+        prepared = self._prepared.get(dialect.name)
+        if prepared is None:
+            prepared = self._prepared[dialect.name] = Prepared(self._statement, dialect)
+        return prepared
+
+
+def _writing(kind: TypeEngine[Any], dialect: Dialect) -> Convert | None:
+    if dialect.name == "sqlite" and isinstance(kind, UtcDateTime):
+        return write_moment
+    return kind.dialect_impl(dialect).bind_processor(dialect)
+
+
+def _reading(kind: TypeEngine[Any], dialect: Dialect) -> Convert | None:
+    if dialect.name == "sqlite" and isinstance(kind, UtcDateTime):
+        return read_moment
+    return kind.dialect_impl(dialect).result_processor(dialect, None)
+
+
+def write_moment(moment: datetime | None) -> str | None:
+    """As SQLAlchemy keeps moments in SQLite, in a fifth of the time."""
+    return moment and moment.astimezone(UTC).isoformat(" ", "microseconds")[: len("2000-01-01 00:00:00.000000")]
+
+
+def read_moment(kept: str | None) -> datetime | None:
+    """0.2 µs, where SQLAlchemy takes 1.6; a send reads ten of them."""
+    return datetime.fromisoformat(f"{kept}Z") if kept is not None else None

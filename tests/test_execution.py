@@ -1,0 +1,222 @@
+"""Fields and documents that are prepared once give what Strawberry and graphql-core give, errors included."""
+
+import asyncio
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any
+
+import pytest
+import strawberry
+from graphql import ExecutionResult, parse, validate
+from graphql import execute as execute_plainly  # pyright: ignore[reportUnknownVariableType]
+
+from schema.execution import LEAF, Plan, execute
+from schema.resolving import prepare_resolvers
+
+UNSET = strawberry.UNSET
+Info = strawberry.Info[str, None]
+
+
+@strawberry.enum
+class Colour(Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+@strawberry.input
+class Part:
+    name: str
+    colour: Colour | None = UNSET
+
+
+@strawberry.input
+class Order:
+    title: str
+    note: str | None
+    parts: list[Part] = strawberry.field(default_factory=list)
+    colours: list[Colour | None] | None = UNSET
+    main_part: Part | None = None
+
+
+@strawberry.interface
+class Named:
+    name: str
+
+
+@strawberry.type
+class Leafy(Named):
+    number: int = 1
+    nothing: str | None = None
+    missing: strawberry.Private[str | None] = None
+
+    @strawberry.field
+    def doubled(self) -> int:
+        return self.number * 2
+
+    @strawberry.field
+    def colour(self) -> Colour:
+        return Colour.BLUE
+
+    @strawberry.field
+    def must(self) -> str:
+        return self.missing  # pyright: ignore[reportReturnType]  # what must not be null, and is
+
+    @strawberry.field
+    def broken(self) -> str | None:
+        raise ValueError("broken")
+
+    @strawberry.field
+    def broken_too(self) -> str:
+        raise ValueError("broken, too")
+
+    @strawberry.field
+    def too_large(self) -> int | None:
+        return 2**40
+
+    @strawberry.field
+    async def later(self) -> str:
+        await asyncio.sleep(0)
+        return f"{self.name}, later"
+
+    @strawberry.field
+    def numbers(self) -> list[int]:
+        return [1, 2, 3]
+
+    @strawberry.field
+    def itself(self) -> "Leafy":
+        return self
+
+    @strawberry.field
+    def path(self, info: Info) -> str:
+        return f"{info.context} {info.field_name} {info.path.key}"
+
+
+@strawberry.type
+class Query:
+    @strawberry.field
+    async def leafy(self, info: Info, name: str = "a") -> Leafy:
+        await asyncio.sleep(0)
+        return Leafy(name=name, missing=None if info.context else "")
+
+    @strawberry.field
+    def named(self) -> Named:
+        return Leafy(name="an interface")
+
+    @strawberry.field
+    def all(self, info: Info) -> list[Leafy | None]:  # noqa: ARG002
+        return [Leafy(name="one"), None, Leafy(name="two")]
+
+    @strawberry.field
+    def order(self, info: Info, given: Order, also: list[int] | None = None) -> str:  # noqa: ARG002
+        given.parts.append(Part(name="added"))
+        return f"{given} {also} {given.note is UNSET} {given.colours is UNSET}"
+
+    @strawberry.field
+    def perhaps(self, info: Info, it: strawberry.Maybe[str | None]) -> str:  # noqa: ARG002
+        return repr(it)
+
+    @strawberry.field
+    def without_info(self, number: int = 7) -> int:
+        return number
+
+
+@strawberry.type
+class Mutation:
+    @strawberry.mutation
+    async def first(self, info: Info) -> Leafy | None:  # noqa: ARG002
+        return Leafy(name="first")
+
+    @strawberry.mutation
+    def second(self, info: Info) -> Leafy | None:  # noqa: ARG002
+        return Leafy(name="second")
+
+
+PLAIN = strawberry.Schema(Query, Mutation, types=[Leafy])._schema  # pyright: ignore[reportPrivateUsage]
+PREPARED = strawberry.Schema(Query, Mutation, types=[Leafy])._schema  # pyright: ignore[reportPrivateUsage]
+prepare_resolvers(PREPARED)
+
+ALL = "name number nothing doubled colour later numbers"
+DOCUMENTS: list[tuple[str, list[dict[str, Any]]]] = [
+    (f"{{ leafy {{ {ALL} path __typename itself {{ itself {{ name }} a: path }} }} __typename }}", [{}]),
+    ("query($n: String!) { leafy(name: $n) { name doubled } }", [{"n": "x"}, {"n": "y"}, {"n": None}, {"n": 5}, {}]),
+    (("query($s: Boolean!) { leafy { name @skip(if: $s) number @include(if: $s) ...A @skip(if: $s) } } "
+     "fragment A on Leafy { doubled }"), [{"s": True}, {"s": False}, {"s": True}]),
+    (("{ leafy { ...A ... on Named { name } } } fragment A on Leafy { name number ...B } "
+     "fragment B on Leafy { itself { number } itself { doubled } }"), [{}]),
+    ("{ leafy { name broken number } }", [{}]),
+    ("{ leafy { name tooLarge } }", [{}]),
+    ("{ leafy { name brokenToo number } }", [{}]),
+    ("{ leafy { name itself { must } } }", [{}]),
+    ("{ all { name must } }", [{}]),
+    ("{ all { name itself { later number } } }", [{}]),
+    ("{ named { __typename name ... on Leafy { number broken } } }", [{}]),
+    ("mutation { first { name } second { name broken } last: first { itself { brokenToo } } }", [{}]),
+    ("query A { leafy { name } } query B { withoutInfo } ", [{}]),
+    ("query($o: Order!, $a: [Int!]) { order(given: $o, also: $a) withoutInfo(number: 3) }", [
+        {"o": {"title": "t"}}, {"o": {"title": "t", "note": None, "parts": []}, "a": [1, 2]},
+        {"o": {"title": "t", "parts": [{"name": "p"}, {"name": "q", "colour": "RED"}], "mainPart": {"name": "m"}}},
+        {"o": {"title": "t", "colours": ["RED", None]}, "a": None}, {"o": {"title": 3}}, {"o": None}, {},
+    ]),
+    ('{ order(given: {title: "t", colours: [BLUE], mainPart: {name: "m", colour: null}}, also: []) }', [{}, {}]),
+    ('{ a: perhaps b: perhaps(it: null) c: perhaps(it: "x") }', [{}]),
+]  # fmt: skip
+
+
+def told(result: ExecutionResult) -> tuple[Any, list[Any]]:
+    return result.data, [(error.message, error.path, error.locations) for error in result.errors or []]
+
+
+async def plainly(document: Any, name: str | None, variables: Mapping[str, Any]) -> ExecutionResult:
+    result: Any = execute_plainly(
+        PLAIN, document, context_value="context", variable_values=dict(variables), operation_name=name
+    )
+    return result if isinstance(result, ExecutionResult) else await result
+
+
+@pytest.mark.parametrize(("text", "requests"), DOCUMENTS)
+async def test_a_planned_document_answers_as_graphql_core_does_each_time(
+    text: str, requests: list[dict[str, Any]]
+) -> None:
+    document = parse(text)
+    assert not validate(PLAIN, document)
+    plan = Plan(document)
+    names = ["A", "B", None] if text.startswith("query A") else [None]
+    for _ in range(2):
+        for name in names:
+            for variables in requests:
+                expected = told(await plainly(document, name, variables))
+                got = told(await execute(PREPARED, document, plan, name, variables, "context"))
+                assert got == expected
+                assert list(got[0] or {}) == list(expected[0] or {})
+
+
+async def test_requests_at_once_share_a_plan_and_nothing_else() -> None:
+    document = parse("query($n: String!) { leafy(name: $n) { name later itself { path name } } }")
+    plan = Plan(document)
+    answers = await asyncio.gather(
+        *(execute(PREPARED, document, plan, None, {"n": str(n)}, f"context {n}") for n in range(20))
+    )
+    for number, answer in enumerate(answers):
+        assert answer.data == {
+            "leafy": {
+                "name": str(number),
+                "later": f"{number}, later",
+                "itself": {"path": f"context {number} path path", "name": str(number)},
+            }
+        }
+
+
+def test_a_plan_stays_as_large_as_its_document() -> None:
+    document = parse("{ named { name ... on Leafy { itself { number } } } }")
+    plan = Plan(document)
+    sizes: set[tuple[int, int]] = set()
+    for _ in range(5):
+        asyncio.run(execute(PREPARED, document, plan, None, None, "context"))
+        sizes.add((len(plan.roots), len(plan.below)))
+    assert len(sizes) == 1
+
+
+def test_what_waits_or_asks_for_more_is_no_leaf() -> None:
+    fields = PREPARED.type_map["Leafy"].fields  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType, reportUnknownMemberType]
+    leaves = {name for name, each in fields.items() if LEAF in each.extensions}  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+    assert leaves == {"name", "number", "nothing", "doubled", "colour", "must", "broken", "brokenToo", "tooLarge"}

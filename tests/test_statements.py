@@ -1,0 +1,154 @@
+"""Statements that are compiled once give what SQLAlchemy gives, rows and faults, on both databases."""
+# pyright: reportPrivateUsage=false
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta, timezone
+from types import ModuleType
+from typing import Any
+
+import pytest
+from sqlalchemy import bindparam, select
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.exc import DBAPIError
+
+from db import events, groups, memberships, messages, tables, users
+from db.engine import Database, Transaction
+from db.faults import TAKEN, Unavailable, state_of
+from db.records import MESSAGE_KINDS
+from db.statements import Prepared, Statement, read_moment, write_moment
+from resolvers.users import digest
+from schema import ids
+from tests.harness import Server, World
+
+MODULES: list[ModuleType] = [events, groups, memberships, messages, users]
+WRITES = {"ADD", "KEEP_SENT_ID", "CREATE", "APPEND", "MOVE_END", "CHANGE_GROUP"}
+
+
+@asynccontextmanager
+async def database_of(server: Server) -> AsyncGenerator[Database]:
+    database = Database(server.settings.database_url, pool_size=2)
+    try:
+        yield database
+    finally:
+        await database.stop()
+
+
+async def values_of(world: World) -> Mapping[str, Any]:
+    """A group with an event of every column filled, and what the statements can be asked about it."""
+    ada, bob = await world.users("ada", "bob")
+    group_id = await world.group(ada, bob)
+    await bob.run("SendGroupMessage", input={"groupId": group_id, "content": "grüße 🎈", "clientMessageId": "an-id"})
+    return {
+        "group": ids.group(group_id), "user": ids.user(bob.id), "sender": ids.user(bob.id), "id": "an-id",
+        "id_0": ids.group(group_id), "id_1": ids.user(bob.id), "id_2": ids.user(ada.id),
+        "digest": digest(bob.token), "seq": 0, "up_to": 100, "limit": 10,
+    }  # fmt: skip
+
+
+def reads() -> Mapping[str, Statement]:
+    found = {
+        f"{module.__name__}.{name}": each
+        for module in MODULES
+        for name, each in vars(module).items()
+        if isinstance(each, Statement) and name not in WRITES
+    }
+    after = {f"after {kinds and sorted(kinds)}": events._after_statement(kinds) for kinds in (None, MESSAGE_KINDS)}
+    several = {f"{module.__name__}.many": module._many(3) for module in (groups, users)}
+    return found | after | several | {"standings": memberships._standings(2)}
+
+
+async def both_ways(transaction: Transaction, statement: Statement, values: Mapping[str, Any]) -> tuple[Any, Any]:
+    connection: Any = vars(transaction)["connection"]
+    wanted = statement.on(connection.dialect).names
+    given = {name: value for name, value in values.items() if name in wanted}
+    plain = [list(row) for row in await transaction.execute(statement._statement, given)]
+    return plain, [list(row) for row in await transaction.run(statement, given)]
+
+
+async def test_every_read_gives_the_rows_that_core_gives(server: Server, world: World) -> None:
+    values = await values_of(world)
+    async with database_of(server) as database, database.read() as transaction:
+        for name, statement in reads().items():
+            if name.endswith(".LOCK"):
+                continue
+            plain, prepared = await both_ways(transaction, statement, values)
+            assert plain, name
+            assert prepared == plain, name
+            assert [list(map(type, row)) for row in prepared] == [list(map(type, row)) for row in plain], name
+
+
+async def test_a_lock_gives_the_row_that_core_gives(server: Server, world: World) -> None:
+    values = await values_of(world)
+
+    async def work(transaction: Transaction) -> tuple[Any, Any]:
+        return await both_ways(transaction, groups.LOCK, values)
+
+    async with database_of(server) as database:
+        plain, prepared = await database.write(work)
+    assert plain
+    assert prepared == plain
+
+
+def recording(work: Callable[[Transaction], Awaitable[None]], states: list[str]) -> Callable[[Transaction], Any]:
+    """The work, noting the states of the faults that it meets."""
+
+    async def recorded(transaction: Transaction) -> None:
+        try:
+            await work(transaction)
+        except DBAPIError as error:
+            states.append(f"{state_of(error)} {'an-id' in str(error)}")
+            raise
+
+    return recorded
+
+
+async def test_a_taken_key_is_told_as_core_tells_it(server: Server, world: World) -> None:
+    await values_of(world)
+    states: list[str] = []
+    async with database_of(server) as database:
+        async with database.read() as transaction:
+            (row,) = await transaction.run(Statement(select(tables.sent_ids).limit(1)), {})
+        values = dict(zip(tables.sent_ids.c.keys(), row, strict=True))
+        for prepared in (False, True):
+
+            async def work(transaction: Transaction, prepared: bool = prepared) -> None:
+                if prepared:
+                    await transaction.run(messages.KEEP_SENT_ID, values)
+                else:
+                    await transaction.execute(messages.KEEP_SENT_ID._statement, values)
+
+            with pytest.raises(Unavailable):
+                await database.write(recording(work, states))
+    assert len(set(states)) == 1, "both ways, each time again"
+    assert set(states) <= {f"{state} False" for state in TAKEN}, "and no word of the rows"
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        datetime(2026, 2, 28, 23, 59, 59, 999_999, UTC),
+        datetime(2026, 1, 1, tzinfo=UTC),
+        datetime(2024, 2, 29, 12, 30, 0, 1, timezone(timedelta(hours=5, minutes=45))),
+        datetime(999, 12, 31, 1, 2, 3, 40, UTC),
+        None,
+    ],
+)
+def test_sqlite_keeps_moments_as_sqlalchemy_does(moment: datetime | None) -> None:
+    dialect: Any = sqlite.dialect()
+    kind = tables.UtcDateTime().dialect_impl(dialect)
+    writing, reading = kind.bind_processor(dialect), kind.result_processor(dialect, None)
+    assert writing is not None
+    assert reading is not None
+    kept = writing(moment)
+    assert write_moment(moment) == kept
+    assert read_moment(kept) == reading(kept) == moment
+    assert moment is None or read_moment(kept).tzinfo is UTC  # pyright: ignore[reportOptionalMemberAccess]
+
+
+def test_constants_of_a_statement_need_no_value() -> None:
+    statement = select(tables.users.c.id).where(
+        tables.users.c.username == "ada", tables.users.c.head_seq > bindparam("n")
+    )
+    prepared = Prepared(statement, sqlite.dialect())
+    assert prepared.parameters({"n": 3}) == ("ada", 3)
