@@ -1,0 +1,1 @@
+"""What is measured: worlds to measure in, and what they were measured with. Not part of a server."""
