@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from graphql import GraphQLSchema, OperationDefinitionNode, build_schema, parse, validate
@@ -18,12 +18,15 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from app import create
 from schema import graphiql
+from settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "web" / "graphiql"
 VENDOR = PAGE / "vendor"
 OPERATIONS = "/graphql/assets/operations.json"
+HTML = "text/html,application/xhtml+xml,*/*;q=0.8"  # what a browser says that it can show
 
 
 def graphql(request: Request) -> Response:
@@ -33,7 +36,7 @@ def graphql(request: Request) -> Response:
 @pytest.fixture
 def browser() -> Iterator[TestClient]:
     app = Starlette(routes=[Route("/graphql", graphql, methods=["GET", "POST"]), *graphiql.routes])
-    with TestClient(app, headers={"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}) as client:
+    with TestClient(app, headers={"accept": HTML}) as client:
         yield client
 
 
@@ -197,6 +200,16 @@ def test_no_other_file_is_served(browser: TestClient, name: str) -> None:
 
 def test_a_file_cannot_be_written(browser: TestClient) -> None:
     assert browser.post("/graphql/assets/parley.js").status_code == 405
+
+
+@pytest.mark.parametrize(("setting", "statuses"), [("on", (200, 200)), ("off", (405, 404))])
+def test_graphiql_and_its_files_are_served_unless_they_are_turned_off(
+    setting: Literal["on", "off"], statuses: tuple[int, int]
+) -> None:
+    settings = Settings(graphiql=setting)
+    browser = TestClient(create(settings), headers={"accept": HTML})  # not entered: nothing is started
+    addresses = ("/graphql", "/graphql/assets/parley.js")
+    assert tuple(browser.get(address).status_code for address in addresses) == statuses
 
 
 def test_the_vendored_files_are_what_their_packages_hold() -> None:

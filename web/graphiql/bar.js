@@ -1,6 +1,6 @@
 // The bar: signing in, registering, signing out.
 
-import { find } from "./kit.js";
+import { find, say } from "./kit.js";
 import { become, credentials, post } from "./session.js";
 
 const WAYS = {
@@ -25,7 +25,7 @@ function choose(next) {
   find("switch").textContent = WAYS[way].other;
   find("sign-in").password.autocomplete = WAYS[way].password;
   find("names").hidden = find("names").disabled = way === "login";
-  find("notice").textContent = "";
+  say("");
 }
 
 async function enter(form) {
@@ -48,9 +48,9 @@ function onSubmit(id, action) {
   find(id).addEventListener("submit", async (event) => {
     event.preventDefault();
     const buttons = [...event.target.querySelectorAll("button")];
-    find("notice").textContent = "";
+    say("");
     buttons.forEach((button) => (button.disabled = true));
-    await action(event.target).catch((problem) => (find("notice").textContent = problem.message));
+    await action(event.target).catch((problem) => say(problem.message));
     buttons.forEach((button) => (button.disabled = false));
   });
 }

@@ -2,22 +2,27 @@
 /* global React */
 
 import { h } from "./kit.js";
-import { useOpenPane } from "./operations.js";
+import { usePane } from "./operations.js";
 import { clear, list, running, tabsChanged } from "./subscriptions.js";
-import { useTabKey, useTabs } from "./tabs.js";
+import { useEditors, useTabInView, useTabs } from "./tabs.js";
 import { useFilledVariables } from "./variables.js";
 
 const time = (at) => at.toLocaleTimeString([], { hour12: false });
 
 const HINT = "Events appear here as they come. Choose another tab, and this goes on.";
 
+const LONGEST_LINE = 160;
+
 /** One line for a result: its kind, who, and what. */
 function headline({ data, errors }) {
   if (errors) return ["Error", errors[0].message];
   const [value] = Object.values(data ?? {});
   const who = value?.actor?.displayName ?? value?.message?.sender?.displayName;
-  const what = value?.message?.content ?? value?.group?.name ?? value?.invitation?.groupName;
-  return [value?.kind ?? value?.__typename ?? "Event", [who, what].filter(Boolean).join(": ")];
+  const all = value?.groups && `groups: ${value.groups.length}`;
+  const what = value?.message?.content ?? value?.group?.name ?? value?.invitation?.groupName ?? all;
+  const text = [who, what].filter(Boolean).join(": ");
+  const shown = text.length > LONGEST_LINE ? `${text.slice(0, LONGEST_LINE)} …` : text;
+  return [value?.kind ?? value?.__typename ?? "Event", shown];
 }
 
 const Entry = React.memo(({ entry: { at, subscription, note, result } }) => {
@@ -51,9 +56,10 @@ function useEndInView(entries) {
 
 export function Events() {
   const { tabs, activeTabIndex } = useTabs();
-  useTabKey();
+  useEditors();
+  useTabInView();
   useFilledVariables();
-  useOpenPane();
+  usePane();
   React.useEffect(tabsChanged, [tabs.length, tabs[activeTabIndex].id]);
   const { entries, total } = list.use();
   const scrolling = useEndInView(entries);
@@ -67,6 +73,8 @@ export function Events() {
       h("div", null,
         h("span", { className: "count" }, count),
         h("button", { type: "button", onClick: clear }, "Clear"))),
-    h("ol", { ...scrolling, role: "log", tabIndex: 0, "aria-label": "Events, newest last" },
-      entries.length ? entries.map((entry) => h(Entry, { key: entry.id, entry })) : h("li", { className: "note" }, HINT)));
+    h("div", { ...scrolling, role: "log", tabIndex: 0, "aria-label": "Events, newest last" },
+      h("ol", null, entries.length
+        ? entries.map((entry) => h(Entry, { key: entry.id, entry }))
+        : h("li", { className: "note" }, HINT))));
 }

@@ -3,6 +3,8 @@
 
 export const h = React.createElement;
 export const find = (id) => document.getElementById(id);
+/** Says one thing to the person, in the bar; the next one takes its place. */
+export const say = (text) => (find("notice").textContent = text);
 
 /** A value; a component that calls `use` is drawn again when it changes. */
 export function cell(value) {

@@ -40,8 +40,8 @@ function about(tree, schema) {
 function Operation({ name, document, variables, isLive, sentence }) {
   const live = isLive && h("span", { className: "badge" }, "live");
   return h("li", null,
-    h("button", { type: "button", onClick: () => open(document, fill(written(variables))) },
-      h("span", { className: "name" }, name, live), h("span", { className: "sentence" }, sentence)));
+    h("button", { type: "button", onClick: () => (giveWay(), open(document, fill(written(variables)))) },
+      h("span", { className: "name" }, name, " ", live), h("span", { className: "sentence" }, sentence)));
 }
 
 function Operations() {
@@ -58,12 +58,35 @@ function Operations() {
       h("ul", null, operations.map((each) => h(Operation, { key: each.name, ...each }))))));
 }
 
-/** Opens the pane at the start where there is room for it; GraphiQL itself opens it only by its button. */
-export function useOpenPane() {
-  const isReady = usePluginStore().plugins.length > 0;
-  React.useEffect(() => {
-    if (isReady && innerWidth >= ROOMY) document.querySelector(`[aria-label="Show ${plugin.title}"]`)?.click();
-  }, [isReady]);
+// GraphiQL opens and closes panes only by their buttons.
+const press = (name) => document.querySelector(`[aria-label="${name} ${plugin.title}"]`)?.click();
+const isRoomy = () => innerWidth >= ROOMY;
+
+/** Closes the pane where it leaves too little room for what was chosen in it. */
+function giveWay() {
+  if (!isRoomy()) press("Hide");
+}
+
+/** Opens the pane at the start where there is room for it, and shows whatever is chosen in a pane from its top. */
+export function usePane() {
+  const { plugins, visiblePlugin } = usePluginStore();
+  const isReady = plugins.length > 0;
+  React.useEffect(() => void (isReady && isRoomy() && press("Show")), [isReady]);
+  React.useEffect(() => fromTheTop(document.querySelector(".graphiql-plugin")), [visiblePlugin]);
+}
+
+/** Scrolls up now and whenever the docs have turned to another page; returns what ends that. */
+function fromTheTop(pane) {
+  const title = () => pane.querySelector(".graphiql-doc-explorer-title")?.innerText;
+  let shown = title();
+  const turning = new MutationObserver(() => {
+    if (title() === shown) return;
+    shown = title();
+    pane.scrollTo(0, 0);
+  });
+  pane.scrollTo(0, 0);
+  turning.observe(pane, { subtree: true, childList: true, characterData: true });
+  return () => turning.disconnect();
 }
 
 function Icon() {

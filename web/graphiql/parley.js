@@ -3,19 +3,22 @@
 
 import "./bar.js";
 import { Events } from "./events.js";
-import { find, h } from "./kit.js";
+import { find, h, say } from "./kit.js";
 import { plugin as operations, ready } from "./operations.js";
 import { credentials, noticeRefusal, post } from "./session.js";
 import { subscription } from "./subscriptions.js";
-import { learn } from "./variables.js";
+import { learn, unfilled } from "./variables.js";
 
 /** HTTP, and graphql-transport-ws for subscriptions. */
 async function fetcher(params, { headers, documentAST } = {}) {
   const all = credentials(headers);
   const operation = documentAST && GraphiQL.GraphQL.getOperationAST(documentAST, params.operationName);
+  if (operation) say(unfilled(operation, params.variables));
   if (operation?.operation === "subscription") return subscription(params, all, operation);
-  const result = await post(params, all);
+  // GraphiQL would show what is thrown with its stack.
+  const result = await post(params, all).catch(({ message }) => ({ errors: [{ message }] }));
   noticeRefusal(result.errors);
+  result.data?.__schema?.types.sort((one, other) => (one.name < other.name ? -1 : 1)); // for the list in the docs
   learn(result.data);
   return result;
 }
@@ -50,6 +53,7 @@ ReactDOM.createRoot(find("graphiql")).render(
     storage,
     plugins,
     shouldPersistHeaders: false,
+    schemaDescription: true,
     defaultQuery: "",
     defaultEditorToolsVisibility: "variables",
     defaultTabs: [welcome, ...["MyGroups", "SendGroupMessage", "GroupMessages"].map(ready)],

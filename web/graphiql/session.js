@@ -1,6 +1,6 @@
 // Who is signed in, and requests in their name. The session lies in sessionStorage: two browser tabs are two people.
 
-import { find } from "./kit.js";
+import { find, say } from "./kit.js";
 
 const SESSION = "parley:session";
 let session = JSON.parse(sessionStorage.getItem(SESSION));
@@ -15,7 +15,7 @@ export function become(next, notice = "") {
   find("sign-in").hidden = Boolean(next);
   find("signed-in").hidden = !next;
   find("who").textContent = username();
-  find("notice").textContent = notice;
+  say(notice);
   document.title = next ? `${next.username} · Parley` : "Parley";
 }
 
@@ -32,7 +32,8 @@ const JSON_BOTH_WAYS = {
 
 export async function post(params, headers) {
   const body = JSON.stringify(params);
-  const response = await fetch(endpoint, { method: "POST", headers: { ...JSON_BOTH_WAYS, ...headers }, body });
+  const request = fetch(endpoint, { method: "POST", headers: { ...JSON_BOTH_WAYS, ...headers }, body });
+  const response = await request.catch(() => Promise.reject(new Error("The server cannot be reached.")));
   const text = await response.text();
   try {
     return JSON.parse(text);
@@ -42,6 +43,7 @@ export async function post(params, headers) {
 }
 
 const endsSession = (error) => ["UNAUTHENTICATED", "SESSION_EXPIRED"].includes(error.extensions?.code);
+const wantsSession = (error) => error.extensions?.code === "UNAUTHENTICATED" && error.path?.[0] !== "login";
 
 /** Signs out in this tab if the server no longer knows the token. */
 async function verify() {
@@ -54,7 +56,9 @@ async function verify() {
 
 /** A refusal can mean that the session is over, or only that a password in the editor was wrong: the server knows. */
 export function noticeRefusal(problem) {
-  if (problem?.code === 4403 || (Array.isArray(problem) && problem.some(endsSession))) verify().catch(() => {});
+  const errors = Array.isArray(problem) ? problem : [];
+  if (session && (problem?.code === 4403 || errors.some(endsSession))) verify().catch(() => {});
+  if (!session && errors.some(wantsSession)) say("Nobody is signed in here. Sign in first, then run it again.");
 }
 
 become(session);

@@ -3,6 +3,7 @@
 
 const { useEditorContext, useExecutionContext } = GraphiQL.React;
 const LEAVE = { Tab: false, "Shift-Tab": false };
+const HINT = "The answer appears here. Run with \u25b6 or Ctrl+Enter.";
 let editors;
 let execution;
 
@@ -13,11 +14,44 @@ export function useTabs() {
   return editors;
 }
 
-/** Lets the Tab key leave the editors, where CodeMirror would indent. */
-export function useTabKey() {
+/** Makes the editors wrap long lines, say their names to screen readers, and let the Tab key leave. */
+export function useEditors() {
   const { queryEditor, variableEditor, headerEditor, responseEditor } = useTabs();
-  const all = [queryEditor, variableEditor, headerEditor, responseEditor];
-  React.useEffect(() => all.forEach((editor) => (editor?.removeKeyMap(LEAVE), editor?.addKeyMap(LEAVE))), all);
+  useEditor(queryEditor, "Operation");
+  useEditor(variableEditor, "Variables");
+  useEditor(headerEditor, "Headers");
+  useEditor(responseEditor, "Response");
+  React.useEffect(() => hinted(responseEditor), [responseEditor]);
+}
+
+function useEditor(editor, name) {
+  React.useEffect(() => {
+    editor?.addKeyMap(LEAVE);
+    editor?.setOption("lineWrapping", true);
+    editor?.getInputField().setAttribute("aria-label", name);
+  }, [editor]);
+}
+
+/** Shows a hint in place of an answer; returns what undoes it. */
+function hinted(editor) {
+  if (!editor) return;
+  const show = () => (editor.getWrapperElement().dataset.hint = editor.getValue() ? "" : HINT);
+  show();
+  editor.on("change", show);
+  return () => editor.off("change", show);
+}
+
+/** Keeps the chosen tab in view where they do not all fit. */
+export function useTabInView() {
+  const { tabs, activeTabIndex } = useTabs();
+  const { id, title } = tabs[activeTabIndex];
+  React.useEffect(() => {
+    const near = { inline: "nearest", block: "nearest" };
+    const show = () => document.querySelector(".graphiql-tab-active")?.scrollIntoView(near);
+    const room = new ResizeObserver(show);
+    room.observe(document.querySelector(".graphiql-tabs"));
+    return () => room.disconnect();
+  }, [id, title, tabs.length]);
 }
 
 export const chosenTab = () => editors.tabs[editors.activeTabIndex].id;

@@ -16,6 +16,13 @@ const ANSWERS = {
   "<cursor>": (data) =>
     data.group?.startCursor ?? data.group?.headCursor ?? first(data.myGroups)?.headCursor ?? data.groupMessages?.cursor,
 };
+/** The operation of the pane to run for each. */
+const SOURCES = {
+  "<group id>": "MyGroups or CreateGroup",
+  "<inviting group id>": "MyInvitations",
+  "<user id>": "User",
+  "<cursor>": "Group",
+};
 
 const known = cell({});
 const mine = (name) => `${username()} ${name}`;
@@ -31,6 +38,13 @@ export function learn(data) {
 export function fill(text) {
   const value = (name) => JSON.stringify(known.get()[mine(name)] ?? name);
   return Object.keys(ANSWERS).reduce((filled, name) => filled.replaceAll(`"${name}"`, value(name)), text);
+}
+
+/** What to do first about a variable of this operation that is not filled yet; empty if there is none. */
+export function unfilled({ variableDefinitions = [] }, variables) {
+  const text = JSON.stringify(variableDefinitions.map(({ variable }) => variables?.[variable.name.value]));
+  const name = Object.keys(ANSWERS).find((each) => text.includes(`"${each}"`));
+  return name ? `Variables still hold ${name}. Run ${SOURCES[name]} first: its answer fills it in.` : "";
 }
 
 /** Fills the variables of the chosen tab as soon as something is known. */
