@@ -27,7 +27,7 @@ def test_a_room_is_a_package(room: str) -> None:
 def test_the_folder_graphql_holds_documents_and_no_python() -> None:
     folder = ROOT / "graphql"
     kinds = {file.suffix for file in folder.rglob("*") if file.is_file()}
-    assert kinds == {".graphql"}, "a Python file here would hide the installed package `graphql`"
+    assert kinds == {".graphql", ".json"}, "a Python file here would hide the installed package `graphql`"
 
 
 def locks() -> list[Path]:

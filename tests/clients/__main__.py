@@ -23,9 +23,10 @@ from pathlib import Path
 from settings import Settings
 from tests.clients.packages import NODE, install
 from tests.harness import Node, Stack, as_environment, eventually
+from tests.harness.client import ROOT
 
 HERE = Path(__file__).resolve().parent
-# What tests/clients/harness/report.mjs writes for each test.
+# What report.mjs and report.py of tests/clients/harness write for each test.
 RESULT = re.compile(r"(ok|FAILED) +\S+: ")
 PROJECT_SECONDS, TEST_SECONDS = 240, 60
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
@@ -50,8 +51,12 @@ class Tally:
 
 
 def projects() -> list[str]:
-    """Every project, in the order of their names."""
-    return sorted(folder.parent.name for folder in HERE.glob("*/package.json"))
+    """Every project, in the order of their names: one for Node has a package.json, one in Python has checks.py."""
+    return sorted(file.parent.name for file in [*HERE.glob("*/package.json"), *HERE.glob("*/checks.py")])
+
+
+def in_node(project: str) -> bool:
+    return (HERE / project / "package.json").exists()
 
 
 def asked_for(arguments: Sequence[str]) -> list[str]:
@@ -86,7 +91,8 @@ async def kept_running(folder: Path) -> AsyncGenerator[Mapping[str, str]]:
             write_pid()
             manager = asyncio.create_task(start_again())
             try:
-                yield {"PARLEY_URL": node.graphql_url, "PARLEY_PID_FILE": str(pid_file)}
+                # A proxy that the environment names is not asked for this server.
+                yield {"PARLEY_URL": node.graphql_url, "PARLEY_PID_FILE": str(pid_file), "no_proxy": "127.0.0.1"}
             finally:
                 manager.cancel()
                 await asyncio.gather(manager, return_exceptions=True)
@@ -98,19 +104,32 @@ def browser() -> dict[str, str]:
     return {"PARLEY_CHROMIUM": found} if found else {}
 
 
-async def run(project: str, environment: Mapping[str, str], tally: Tally) -> None:
-    """Run the tests of one project and print a line for each."""
-    folder = HERE / project
-    before = tally.passed + tally.failed
+def with_node(project: str) -> list[str | Path]:
+    """The command that runs the tests of a project for Node."""
+    tests = sorted((HERE / project).glob("*.test.mjs"))
     report = ["--test-reporter", (HERE / "harness" / "report.mjs").as_uri(), "--test-reporter-destination", "stdout"]
     # One file after the other: a project may restart the server.
     options = ["--test-concurrency=1", f"--test-timeout={TEST_SECONDS * 1_000}", *report]
     # Under this condition libraries say on the console what they think of how they are used.
     hooks = ["--conditions=development", "--import", (HERE / "harness" / "documents.mjs").as_uri()]
-    tests = [str(file) for file in sorted(folder.glob("*.test.mjs"))]
+    return [NODE, *hooks, "--test", *options, *tests]
+
+
+def with_pytest(project: str) -> list[str | Path]:
+    """The command that runs the tests of a project in Python; its library is in the dev lock."""
+    report = ["-p", "tests.clients.harness.report", "-p", "no:terminal", "-o", "addopts="]
+    bound = ["-o", f"faulthandler_timeout={TEST_SECONDS}", "-o", "faulthandler_exit_on_timeout=true"]
+    return [sys.executable, "-m", "pytest", *report, *bound, HERE / project / "checks.py"]
+
+
+async def run(project: str, environment: Mapping[str, str], tally: Tally) -> None:
+    """Run the tests of one project and print a line for each."""
+    before = tally.passed + tally.failed
+    node = in_node(project)
+    command, folder = (with_node(project), HERE / project) if node else (with_pytest(project), ROOT)
     process = await asyncio.create_subprocess_exec(
-        NODE, *hooks, "--test", *options, *tests, cwd=folder, stdout=PIPE, stderr=STDOUT, limit=LONGEST_LINE,
-        start_new_session=True, env=os.environ | environment | {"PARLEY_PROJECT": project},
+        *command, cwd=folder, stdout=PIPE, stderr=STDOUT, limit=LONGEST_LINE, start_new_session=True,
+        env=os.environ | environment | {"PARLEY_PROJECT": project},
     )  # fmt: skip
     try:
         async with asyncio.timeout(PROJECT_SECONDS):
@@ -159,7 +178,7 @@ def main(arguments: Sequence[str]) -> int:
     names = asked_for(arguments)
     for setting in Settings.model_fields:  # a developer's own must not reach the server
         os.environ.pop(setting.upper(), None)
-    for name in names:
+    for name in filter(in_node, names):
         install(HERE / name)
     tally = asyncio.run(run_all(names))
     print(f"{tally.passed} passed, {tally.failed} failed", flush=True)
