@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 import uuid
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -21,7 +22,8 @@ class _Stderr:
     """Writes to whatever stderr is at that moment."""
 
     def msg(self, message: str) -> None:
-        sys.stderr.write(f"{message}\n")
+        with suppress(OSError):  # a full disk, a closed pipe: what cannot be told must not stop what it tells of
+            sys.stderr.write(f"{message}\n")
 
     debug = info = warning = error = critical = exception = log = msg
 

@@ -1,5 +1,6 @@
 """What is logged: one line for each operation, and never a token, a password or what somebody wrote."""
 
+import errno
 import hashlib
 import json
 import logging
@@ -26,6 +27,22 @@ pytestmark = pytest.mark.usefixtures("leaves_nothing_behind")
 @pytest.fixture
 def book(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> LogBook:
     return LogBook(capsys, caplog)
+
+
+class FullDisk:
+    def write(self, _: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def flush(self) -> None:
+        pass
+
+
+async def test_a_line_that_cannot_be_written_stops_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    ada = await world.user()
+    group = await world.group(ada)
+    monkeypatch.setattr("sys.stderr", FullDisk())
+    messages = await ada.messages(group)
+    assert (await world.send(ada, group))["seq"] == (await messages.event())["seq"]
 
 
 # One line for each operation
