@@ -85,12 +85,17 @@ def serve(command: str, arguments: list[str]) -> int:
 
 
 def test(arguments: list[str]) -> int:
-    """run the tests; what is not listed in `test --help` goes to pytest"""
+    """run the tests, all of them on every core; what is not listed in `test --help` goes to pytest"""
     parser = argparse.ArgumentParser(prog="dev.py test", epilog="Everything else goes to pytest.", allow_abbrev=False)
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="run each selected test N times")
     parser.add_argument("--coverage", action="store_true", help="measure branches, and fail below the bound")
     options, rest = parser.parse_known_args(arguments)
     python = environment("dev", DEV_LOCK)
+    # Where Python may not keep what it has compiled, each process that a test starts would compile Parley anew (0.4 s).
+    if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
+        os.environ["PYTHONPYCACHEPREFIX"] = str(STATE / "cache" / "python")
+    # How many workers that is, tests/conftest.py says. Each begins with a run of neighbours, which share their servers.
+    rest = ["-n", "auto", "--dist", "worksteal", *rest]
     if options.repeat > 1:
         rest = ["-p", "tests.repeat", f"--repeat={options.repeat}", *rest]
     if not options.coverage:
@@ -115,6 +120,16 @@ def covered(python: Path, arguments: list[str]) -> int:
 def test_clients(arguments: list[str]) -> NoReturn:
     """run the client projects of tests/clients, or those named, against a live server"""
     become(environment("dev", DEV_LOCK), "-m", "tests.clients", *arguments)
+
+
+def chaos(arguments: list[str]) -> NoReturn:
+    """break things under load, and check that nothing is lost, doubled or leaked"""
+    become(environment("dev", DEV_LOCK), "-m", "tests.chaos", *arguments)
+
+
+def bench_world(arguments: list[str]) -> NoReturn:
+    """make groups of the same members on a running server, for load generators"""
+    become(environment("dev", DEV_LOCK), "-m", "benchmarks.world", *arguments)
 
 
 def lint(arguments: list[str]) -> int:
@@ -153,6 +168,8 @@ def lock(arguments: list[str]) -> int:
 TOOLS: dict[str, Callable[[list[str]], int]] = {
     "test": test,
     "test-clients": test_clients,
+    "chaos": chaos,
+    "bench-world": bench_world,
     "lint": lint,
     "format": tidy,
     "lock": lock,

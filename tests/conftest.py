@@ -1,7 +1,8 @@
 """The fixtures that every test may ask for; what they are made of lies in `tests.engines` and `tests.harness`."""
 
+import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextlib import AsyncExitStack, closing
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -10,14 +11,38 @@ import pytest
 
 from settings import Settings
 from tests.engines import Postgres, Redis
-from tests.harness import Node, Server, Stack, World, as_environment, no_task_but, running_tasks, serving
+from tests.harness import Json, Node, Server, Stack, World, as_environment, no_task_but, running_tasks, serving
 
 OwnServer: TypeAlias = Callable[..., Awaitable[Server]]
 OwnNodes: TypeAlias = Callable[..., Awaitable[list[Node]]]
 
+# Each has engines of its own. With more of them the longest tests, and no core, would set the time of the suite.
+MOST_WORKERS = 4
+
 # A developer's own settings must not reach the tests.
 for name in Settings.model_fields:
     os.environ.pop(name.upper(), None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """With `-n auto` the whole suite runs in a worker for each core, and what was selected in this process alone.
+
+    A worker takes 5 s to begin, and what it writes, prints or asks is not at hand while a test is being made.
+    """
+    options = config.option
+    selected = (
+        config.args_source is not config.ArgsSource.TESTPATHS or options.keyword or options.markexpr or options.lf
+    )
+    cores = os.cpu_count() or 1
+    return 0 if selected or cores == 1 else min(cores, MOST_WORKERS)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Json | None, Json | None]:
+    """What a worker reports goes through a pipe that ends the run at half a surrogate pair, which some tests print."""
+    report = yield
+    return report and json.loads(json.dumps(report, ensure_ascii=False).encode(errors="replace"))
 
 
 @pytest.fixture(scope="session")

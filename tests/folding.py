@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from tests.harness import Json, Person, Socket, Subscription
 
 SETTLE_SECONDS = 10
+MARKER = "Marker"
 
 PARTS = """fragment Parts on Group {
   id name description createdAt updatedAt memberCount
@@ -104,7 +105,12 @@ async def check(person: Person, *devices: Device) -> None:
     """Snapshot and events give, on each of the person's devices, the list that queries answer. Nothing may change
     meanwhile but by a group that this makes, so that what comes late is seen as well.
     """
-    marker = (await person.run("CreateGroup", input={"name": "Marker"}))["group"]["id"]
+    marker = (await person.run("CreateGroup", input={"name": MARKER}))["group"]["id"]
+    await check_from(marker, person, *devices)
+
+
+async def check_from(marker: str, person: Person, *devices: Device) -> None:
+    """`check`, with a group that was made for it: of several people, after everything that happened."""
     fresh = await fetched(person)
     for device in devices:
         try:

@@ -16,12 +16,14 @@ import tomllib
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import dev
+from tests.conftest import MOST_WORKERS, pytest_xdist_auto_num_workers
 
 ROOT = Path(__file__).resolve().parent.parent
 # The Python below our environment: it has the pip, or the ensurepip, that made the environment.
@@ -202,6 +204,67 @@ def test_a_program_ended_by_a_signal_gives_a_shells_exit_code() -> None:
 def test_the_first_failure_is_the_exit_code() -> None:
     assert dev.first_failure(0, 3, 1) == 3
     assert dev.first_failure(0, 0) == 0
+
+
+class Became(Exception):
+    """What dev.py would have replaced itself by."""
+
+
+@pytest.fixture
+def replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """dev.py finds an environment and raises Became instead of replacing this process."""
+
+    def environment(*_: object) -> Path:
+        return Path("python")
+
+    def become(*command: Path | str) -> NoReturn:
+        raise Became(*command)
+
+    monkeypatch.setattr(dev, "environment", environment)
+    monkeypatch.setattr(dev, "become", become)
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", "as it was")
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (["-k", "NAME"], ["-n", "auto", "--dist", "worksteal", "-k", "NAME"]),
+        (["-n", "0", "-x"], ["-n", "auto", "--dist", "worksteal", "-n", "0", "-x"]),
+        (["--repeat", "3"], ["-p", "tests.repeat", "--repeat=3", "-n", "auto", "--dist", "worksteal"]),
+    ],
+)
+def test_the_tests_are_spread_over_workers_unless_the_caller_says_otherwise(
+    replaced: None, asked: list[str], told: list[str]
+) -> None:
+    with pytest.raises(Became) as became:
+        dev.test(asked)
+    assert became.value.args == (Path("python"), "-m", "pytest", *told)
+
+
+def test_the_tests_compile_once_where_python_may_not_write_beside_the_sources(replaced: None) -> None:
+    with pytest.raises(Became):
+        dev.test([])
+    assert dev.own_environ()["PYTHONPYCACHEPREFIX"] == str(dev.STATE / "cache" / "python")
+    assert "PYTHONDONTWRITEBYTECODE" not in dev.own_environ()
+
+
+@pytest.mark.parametrize(("cores", "workers"), [(1, 0), (2, 2), (64, MOST_WORKERS)])
+def test_the_whole_suite_has_a_worker_for_each_core_and_a_selection_has_none(
+    pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch, cores: int, workers: int
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(pytestconfig, "args_source", pytest.Config.ArgsSource.TESTPATHS)
+    options = pytestconfig.option
+    for name in ("keyword", "markexpr", "lf"):
+        monkeypatch.setattr(options, name, "")
+    assert pytest_xdist_auto_num_workers(pytestconfig) == workers
+    for name in ("keyword", "markexpr", "lf"):
+        with monkeypatch.context() as selecting:
+            selecting.setattr(options, name, "asked for")
+            assert pytest_xdist_auto_num_workers(pytestconfig) == 0
+    monkeypatch.setattr(pytestconfig, "args_source", pytest.Config.ArgsSource.ARGS)
+    assert pytest_xdist_auto_num_workers(pytestconfig) == 0
 
 
 def test_repeat_runs_each_selected_test_so_often(tmp_path: Path) -> None:

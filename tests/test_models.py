@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from settings import Settings
-from tests.folding import Device, check
+from tests.folding import MARKER, Device, check_from
 from tests.harness import GraphQLFailure, Json, Person, Server, Socket, Stack, Subscription, World, refused, serving
 
 STEPS = 20
@@ -443,8 +443,11 @@ class Play:
 
     async def check_what_is_kept(self) -> dict[str, list[Json]]:
         """Lists and logs that events made are what queries answer, whatever the model says. The groups' histories."""
+        everybody = [person.id for person in self.people]
+        made = await self.people[ADA].run("CreateGroup", input={"name": MARKER, "memberIds": everybody})
         for phone in self.phones:
-            await check(phone.person, phone.news, *([self.desk] if phone.person is self.desk.person else []))
+            desk = [self.desk] if phone.person is self.desk.person else []
+            await check_from(made["group"]["id"], phone.person, phone.news, *desk)
         readers = {group_id: phone for phone in self.phones for group_id in phone.news.mine.groups}
         return {group.id: await check_log(readers[group.id], group) for group in self.groups if group.id in readers}
 
@@ -468,7 +471,7 @@ class Play:
         assert {
             id: (group["name"], group["description"], group["memberCount"], group["viewerMembership"]["role"])
             for id, group in mine.groups.items()
-            if group["name"] != "Marker"
+            if group["name"] != MARKER
         } == {
             id: (each.name, each.description, len(each.members()), each.people[who].role)
             for id, each in groups.items()
