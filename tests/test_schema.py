@@ -1,6 +1,7 @@
 """The schema that clients take home: its snapshot, its style, and the documents of graphql/operations."""
 
 import itertools
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,10 @@ from graphql import (
     print_schema,
     validate,
 )
+from typer.testing import CliRunner
 
+from commands import parser
+from commands.schema import types_as_json
 from resolvers.refusals import ErrorCode
 from schema.schema import sdl
 from tests.harness import Server
@@ -36,8 +40,10 @@ from tests.harness.client import ROOT
 
 FOLDER = ROOT / "graphql"
 SNAPSHOT = FOLDER / "schema.graphql"
+POSSIBLE_TYPES = FOLDER / "possible-types.json"
 OPERATIONS = sorted((FOLDER / "operations").glob("*.graphql"))
 REWRITE = "python3 dev.py export-schema --output graphql/schema.graphql"
+REWRITE_POSSIBLE_TYPES = "python3 dev.py export-schema --possible-types --output graphql/possible-types.json"
 # The one payload field that can be null: whoever removes themselves cannot see the group any more.
 NULLABLE_IN_PAYLOADS = {"RemoveMemberPayload.group"}
 WITHOUT_INPUT = {"logout"}
@@ -113,6 +119,17 @@ def test_a_changed_schema_is_told_with_what_it_breaks_and_how_to_write_it() -> N
 
 def test_the_snapshot_is_sorted(snapshot: GraphQLSchema) -> None:
     assert SNAPSHOT.read_text() == print_schema(lexicographic_sort_schema(snapshot)) + "\n"
+
+
+def test_the_possible_types_are_those_of_the_schema() -> None:
+    made = CliRunner().invoke(parser(), ["export-schema", "--possible-types"]).output
+    if POSSIBLE_TYPES.read_text() != made:
+        pytest.fail(f"graphql/possible-types.json is not that of the schema. To write it: {REWRITE_POSSIBLE_TYPES}")
+
+
+def test_a_union_has_possible_types_like_an_interface() -> None:
+    schema = build_schema("type Query { it: It } union It = B | A type A { a: Int } type B { b: Int }")
+    assert json.loads(types_as_json(schema)) == {"It": ["A", "B"]}
 
 
 async def test_a_server_tells_of_itself_what_the_snapshot_says(server: Server) -> None:

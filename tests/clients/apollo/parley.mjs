@@ -6,6 +6,7 @@ import { GraphQLWsLink } from "@apollo/client/link/subscriptions";
 import { createClient } from "graphql-ws";
 import { defer, map, mergeMap, repeat, retry, tap, timer } from "rxjs";
 
+import possibleTypes from "../../../graphql/possible-types.json" with { type: "json" };
 import {
   GROUP_HISTORY,
   GROUP_MESSAGE_EVENTS,
@@ -31,6 +32,7 @@ export function createParley({ url, token, onSignedOut = () => {}, keepAlive = 1
     retryWait: (attempt) => pause(backoff(attempt)),
     // A connection can die without a word, as in a laptop that slept: ask now and then, and give up on silence.
     keepAlive,
+    connectionAckWaitTimeout: keepAlive,
     on: {
       ping: (received) => received || (silence = setTimeout(() => socket.terminate(), keepAlive / 2)),
       pong: (received) => received && clearTimeout(silence),
@@ -42,9 +44,10 @@ export function createParley({ url, token, onSignedOut = () => {}, keepAlive = 1
     resume.concat(new GraphQLWsLink(socket)),
     new HttpLink({ uri: url, headers }),
   );
-  const cache = new InMemoryCache({ typePolicies: { Group: { fields: { messages } } } });
+  const cache = new InMemoryCache({ possibleTypes, typePolicies: { Group: { fields: { messages } } } });
   const client = new ApolloClient({ link, cache });
-  return { client, close: () => (client.stop(), socket.dispose()) };
+  // The library complains when it is told so while it is looking for a connection.
+  return { client, close: () => (client.stop(), socket.dispose().catch(() => {})) };
 }
 
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
@@ -93,12 +96,15 @@ const messages = {
     const { edges: came = [], pageInfo } = incoming;
     const drafts = held.edges.filter((edge) => get("version", edge) === 0);
     const sent = held.edges.filter((edge) => get("version", edge) !== 0);
-    // A newest page that does not reach down to what is held would hide what lies between: the list begins anew.
-    const anew = pageInfo?.hasPreviousPage && !args?.before && !(get("seq", sent.at(-1)) >= get("seq", came[0]));
+    // A newest page that does not reach down to what is held would hide what lies between: the list begins anew. The
+    // answer to a send says nothing about what lies before it: it has no cursor until its event or a page has come.
+    const reached = get("seq", sent.findLast(({ cursor }) => cursor));
+    const anew = pageInfo?.hasPreviousPage && !args?.before && !(reached >= get("seq", came[0]));
     const kept = new Map();
     for (const edge of [...(anew ? [] : sent), ...drafts, ...came]) {
       const other = kept.get(key(edge));
-      if (!other || get("version", other) < get("version", edge)) kept.set(key(edge), edge);
+      const isNewer = !other || get("version", other) < get("version", edge);
+      if (isNewer || (!other.cursor && get("version", other) === get("version", edge))) kept.set(key(edge), edge);
     }
     const edges = [...kept.values()].sort((one, other) => get("seq", one) - get("seq", other));
     // The list always ends with the newest message, so only its beginning is of interest.
@@ -125,8 +131,8 @@ const PARTS = SEND_GROUP_MESSAGE.definitions.filter(({ kind }) => kind === "Frag
 const KEPT = { fragment: { ...ADDED, definitions: [...ADDED.definitions, ...PARTS] }, fragmentName: "Added" };
 
 /** Put one message into its group's list: the one way in for drafts, answers and events. */
-export function keep(client, groupId, message) {
-  const edge = { __typename: "MessageEdge", cursor: "", node: message };
+export function keep(client, groupId, message, cursor = "") {
+  const edge = { __typename: "MessageEdge", cursor, node: message };
   const data = { __typename: "Group", messages: { __typename: "MessageConnection", edges: [edge] } };
   client.writeFragment({ ...KEPT, id: `Group:${groupId}`, data });
 }
@@ -194,7 +200,7 @@ export function follow(client, groupId, after) {
   const subscription = { query: GROUP_MESSAGES, variables: { groupId, after } };
   return client.subscribe({ ...subscription, fetchPolicy: "no-cache", errorPolicy: "all" }).pipe(
     map(({ data, error }) => data?.groupMessages ?? raise(error)),
-    tap(({ message }) => keep(client, groupId, message)),
+    tap(({ message, cursor }) => keep(client, groupId, message, cursor)),
   );
 }
 
@@ -224,7 +230,7 @@ export function poll(client, groupId, after, every = 3_000) {
     repeat({ delay: () => timer(wait) }),
     retry({ delay: (error) => (refusal(error) && !refusal(error).retry ? raise(error) : timer(every)) }),
     mergeMap(({ events }) => events),
-    tap(({ message }) => keep(client, groupId, message)),
+    tap(({ message, cursor }) => keep(client, groupId, message, cursor)),
   );
 }
 // endregion

@@ -18,7 +18,7 @@ import {
   shakyWay,
   url,
 } from "../harness/index.mjs";
-import { GROUP, GROUP_HISTORY, LOGOUT, MY_GROUPS, VIEWER } from "./documents.mjs";
+import { GROUP, GROUP_HISTORY, LOGOUT, MY_GROUPS, NODE, VIEWER } from "./documents.mjs";
 import { createParley, deliver, draft, follow, followGroups, keep, live, load, poll, send } from "./parley.mjs";
 
 // Apollo says on the console what it thinks of documents and cache writes.
@@ -468,6 +468,14 @@ test("the list of groups follows what happens to them, and a lost group leaves t
   events.unsubscribe();
 });
 
+test("an object behind an interface is read from the cache", async () => {
+  const id = await group(ada);
+  const apollo = await client(ada);
+  await apollo.query({ query: NODE, variables: { id } });
+  const { node } = apollo.readQuery({ query: NODE, variables: { id } });
+  assert.deepEqual([node.__typename, node.name], ["Group", "Chess"]);
+});
+
 // --- logging out -----------------------------------------------------------------------------------------------------
 
 test("the end of a token is told once, and nothing comes back", async () => {
@@ -527,3 +535,16 @@ test("the next one to log in sees nothing of the one before, not even from late 
 const login = async ({ username, password }) => ask(null, "Login", { input: { username, password } });
 
 test("Apollo had nothing to complain about", () => assert.deepEqual(complaints, []));
+
+test("an own message does not join a newest page to a list that it does not reach", async () => {
+  const id = await group(ada, bob);
+  const apollo = await client(ada);
+  const page = watching(apollo, id);
+  await say(bob, id, "long ago");
+  await load(apollo, id);
+  for (let number = 0; number < 60; number++) await say(bob, id, `${number}`);
+  await send(apollo, apollo.me, id, "mine");
+  await load(apollo, id);
+  await eventually(() => texts(page).length > 40);
+  assert.equal(texts(page)[0], "11");
+});

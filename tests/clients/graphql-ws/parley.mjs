@@ -18,6 +18,7 @@ export function connect({ url, token, keepAlive = 10_000, ...options }) {
     retryWait: (attempt) => pause(backoff(attempt)),
     // A connection can die without a word, as in a laptop that slept: ask now and then, and give up on silence.
     keepAlive,
+    connectionAckWaitTimeout: keepAlive,
     on: {
       ping: (received) => received || (unanswered = setTimeout(() => client.terminate(), keepAlive / 2)),
       pong: (received) => received && clearTimeout(unanswered),

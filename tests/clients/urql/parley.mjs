@@ -31,6 +31,7 @@ export function createParley({ url, token, exchanges = [], onSignedOut = () => {
     retryWait: (attempt) => pause(backoff(attempt)),
     // A connection can die without a word, as in a laptop that slept: ask now and then, and give up on silence.
     keepAlive,
+    connectionAckWaitTimeout: keepAlive,
     on: {
       ping: (received) => received || (silence = setTimeout(() => socket.terminate(), keepAlive / 2)),
       pong: (received) => received && clearTimeout(silence),
