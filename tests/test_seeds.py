@@ -6,13 +6,15 @@
 import asyncio
 import importlib
 import json
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Engine, event
 
+from db import transactions
+from db.statements import Row
 from tests.harness import Json, Person, Server, Subscription, World, operation, refused
 from tests.harness.client import JsonValue
 from tests.harness.world import PASSWORD
@@ -569,17 +571,27 @@ def statements(world: World) -> Generator[list[str]]:
     """The statements that the world's server sends to its database meanwhile, without the regular look at the heads."""
     assert isinstance(world.server, Server)
     database, seen = world.server.settings.database_url, list[str]()
+    run = transactions.on_driver
 
-    def note(connection: Connection, _cursor: object, statement: str, *_: object) -> None:
+    def note(connection: Connection, statement: str) -> None:
         name = str(connection.engine.url.database)
         if database.endswith(name) and not statement.startswith(HEAD_CHECKS):
             seen.append(statement)
 
-    event.listen(Engine, "before_cursor_execute", note)
+    def by_core(connection: Connection, _cursor: object, statement: str, *_: object) -> None:
+        note(connection, statement)
+
+    def by_driver(connection: Connection, statement: str, parameters: Sequence[Any] = ()) -> list[Row]:
+        note(connection, statement)
+        return run(connection, statement, parameters)
+
+    event.listen(Engine, "before_cursor_execute", by_core)
+    transactions.on_driver = by_driver
     try:
         yield seen
     finally:
-        event.remove(Engine, "before_cursor_execute", note)
+        transactions.on_driver = run
+        event.remove(Engine, "before_cursor_execute", by_core)
 
 
 async def test_a_delivery_asks_the_database_as_often_for_one_connection_as_for_ten(world: World) -> None:
