@@ -97,7 +97,18 @@ class Talk:
     async def flow(self, number: int) -> None:
         """Wait until every stream has given so many more events."""
         wanted = {id(each): each.received + number for each in self.following}
-        await eventually(lambda: all(each.received >= wanted.get(id(each), 0) for each in self.following), FLOW_SECONDS)
+
+        def flows() -> bool:
+            self._raise_failures()
+            return all(each.received >= wanted.get(id(each), 0) for each in self.following)
+
+        await eventually(flows, FLOW_SECONDS)
+
+    def _raise_failures(self) -> None:
+        """What a client did not expect is a defect of the harness."""
+        for task in self._tasks.values():
+            if task.done():
+                task.result()
 
     async def level(self) -> None:
         """Wait until every stream has given what was acknowledged by now."""

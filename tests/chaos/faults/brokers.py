@@ -213,8 +213,9 @@ def astray(drop: float = 0, double: float = 0, shuffle: float = 0) -> Fault:
             await node.tell(drop=drop, double=double, shuffle=shuffle)
         try:
             await talk.flow(25)
-            lost = sum([(await node.tell())["hints_lost"] for node in scene.rig.nodes])
-            await scene.happened("hints went astray", lambda: lost or not drop)
+            while drop and not sum([(await node.tell())["hints_lost"] for node in scene.rig.nodes]):
+                await talk.flow(5)
+            scene.evidence.append("hints went astray")
             await talk.level()
         finally:
             for node in scene.rig.nodes:
