@@ -28,7 +28,7 @@ from tests.harness.client import ROOT
 HERE = Path(__file__).resolve().parent
 # What report.mjs and report.py of tests/clients/harness write for each test.
 RESULT = re.compile(r"(ok|FAILED) +\S+: ")
-PROJECT_SECONDS, TEST_SECONDS = 240, 60
+PROJECT_SECONDS, TEST_SECONDS = 360, 60
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 LONGEST_LINE = 1 << 20
 
