@@ -1,8 +1,9 @@
 """One Parley process on one page: its settings, what it holds while it lives, and its routes. Imported by nobody."""
 
+import asyncio
 import gc
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -29,6 +30,8 @@ from schema.endpoint import Endpoint, not_allowed
 from schema.origins import Cors, Origins
 from schema.socket import SocketEndpoint
 from settings import Settings
+
+END_SECONDS = 2.0  # for each part of a process that ends, after its requests had theirs
 
 log = structlog.get_logger("parley.app")
 
@@ -58,7 +61,10 @@ class Process:
         lock.acquire()
         try:
             await ensure(self.settings.database_url, upgrade=self.settings.is_sqlite)
-            async with self.bus, self.streams:
+            delivery = AsyncExitStack()
+            try:
+                await delivery.enter_async_context(self.bus)
+                await delivery.enter_async_context(self.streams)
                 self.database.after_commit = self._announce
                 log.info(
                     "started",
@@ -66,8 +72,10 @@ class Process:
                     bus=self.settings.broadcast_url.split(":", 1)[0],
                 )
                 yield
+            finally:
+                await _ended("delivery", delivery.aclose())
         finally:
-            await self.database.stop()
+            await _ended("database", self.database.stop())
             self.hasher.stop()
             lock.release()
 
@@ -106,6 +114,15 @@ class Straight:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         straight = scope["type"] == "http" and scope["method"] == "POST" and scope["path"] == self._path
         await (self._endpoint if straight else self._app)(scope, receive, send)
+
+
+async def _ended(part: str, ending: Awaitable[object]) -> None:
+    """Wait for a part to end, but not for ever: the process ends all the same."""
+    try:
+        async with asyncio.timeout(END_SECONDS):
+            await ending
+    except TimeoutError:
+        log.warning("did_not_end", part=part)
 
 
 async def live(_: Request) -> Response:

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from resolvers import users
-from resolvers.refusals import ErrorCode, Refusal, bad_input
+from resolvers.refusals import ErrorCode, Refusal, bad_input, unavailable
 from resolvers.services import Services
 from resolvers.users import Session
 
@@ -159,6 +159,10 @@ class Endpoint:
         except BadRequest as error:
             line.failed(error.refusal.code)
             status, answer = error.status, {"errors": [present_refusal(error.refusal)]}
+        except asyncio.CancelledError:  # the server ends; a write goes on, and nobody can say what becomes of it
+            line.failed(ErrorCode.SERVICE_UNAVAILABLE)
+            refusal = unavailable(committed=None if line.may_have_written else False)
+            status, answer = 503, {"errors": [present_refusal(refusal)]}
         except ClientGone:
             return
         except Exception as error:  # noqa: BLE001  # it is logged whole and masked

@@ -28,6 +28,11 @@ class OperationLine:
         self._code = "OK"
         self.events: int | None = None
 
+    @property
+    def may_have_written(self) -> bool:
+        """Whether a mutation was begun."""
+        return self._kind == "mutation"
+
     def started(self, prepared: Prepared) -> None:
         operation = prepared.operation
         self._name = operation.name.value[:LONGEST_NAME] if operation.name else None

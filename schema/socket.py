@@ -409,6 +409,8 @@ class SocketEndpoint(GraphQL[SocketContext, None]):
         self._open += 1
         try:
             await self.run(websocket)
+        except asyncio.CancelledError:
+            pass  # by a server that ends, which has closed the socket with 1012 already
         finally:
             self._open -= 1
 

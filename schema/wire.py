@@ -8,6 +8,7 @@ from typing import Any
 from starlette.types import Scope
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+GOODBYE_SECONDS = 1.0  # for a close frame to leave when the process ends
 EXTENSION = "parley.frames"
 SHORT, MEDIUM = 126, 65_536  # bytes from which a length takes two more, and eight
 
@@ -40,6 +41,11 @@ class FrameProtocol(WebSocketsSansIOProtocol):
         """One text frame, now. What comes after the end of the connection is dropped."""
         if not (self.close_sent or self.disconnected or self.transport.is_closing()):
             self.transport.write(b"".join((text_header(sum(map(len, parts))), *parts)))
+
+    def shutdown(self) -> None:
+        """A peer that does not read cannot hold up the end of the process."""
+        super().shutdown()
+        self.loop.call_later(GOODBYE_SECONDS, self.transport.abort)
 
     def abort(self) -> None:
         """Let go of a peer that takes nothing any more."""

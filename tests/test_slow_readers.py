@@ -16,7 +16,7 @@ from websockets.typing import Subprotocol
 from delivery.feed import Feed
 from schema import frames, ids
 from tests.conftest import OwnServer
-from tests.harness import Json, Person, Server, World, eventually, running_tasks
+from tests.harness import Endpoint, Json, Person, Server, World, eventually, running_tasks
 from tests.inside import followers, open_sockets
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing_behind")
@@ -34,7 +34,7 @@ EVENTS = 25
 WAITING = 5
 
 
-async def small_socket(server: Server) -> socket.socket:
+async def small_socket(server: Endpoint) -> socket.socket:
     """A connection that keeps little for its reader."""
     connected = socket.socket()
     connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
