@@ -19,11 +19,10 @@ from db.engine import Appended, Database, Unavailable
 from db.lock import LockError, ServerLock
 from db.migrate import SchemaError, ensure, is_current
 from delivery.bus import Bus, BusUnavailable
-from delivery.events import Hint, Log
 from delivery.stream import Streams
 from logs import PlainRefusals, RequestIds, StartRefused, configure_logs
 from resolvers.passwords import Hasher
-from resolvers.reader import LogReader
+from resolvers.reader import LogReader, batch_of, hint_of
 from resolvers.services import Services
 from schema import graphiql
 from schema.endpoint import Endpoint, not_allowed
@@ -80,7 +79,7 @@ class Process:
             lock.release()
 
     def _announce(self, appended: Sequence[Appended]) -> None:
-        self.streams.announce(Hint(Log(each.log.value, each.id), each.seq) for each in appended)
+        self.streams.announce((hint_of(each), batch_of(each)) for each in appended)
 
     async def graphql(self, request: Request) -> ASGIApp:
         if request.method == "POST":

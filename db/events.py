@@ -1,7 +1,7 @@
 """The logs: appending to them under their lock, and reading them. Knows nothing of the other rooms."""
 
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
@@ -17,8 +17,11 @@ from .records import (
     Group,
     GroupEvent,
     GroupEventKind,
+    GroupPage,
+    LoggedEvent,
     Membership,
     Message,
+    User,
     UserEvent,
     UserEventKind,
 )
@@ -53,7 +56,9 @@ class GroupLog:
 
     transaction: Transaction
     group: Group
+    actor: User | None = None
     _events: list[GroupEvent] = field(default_factory=list[GroupEvent])
+    _messages: dict[UUID, Message] = field(default_factory=dict[UUID, Message])
     _is_changed: bool = field(default=False)
 
     @property
@@ -92,15 +97,30 @@ class GroupLog:
         )
         return event
 
+    def shows(self, message: Message) -> None:
+        """What an event of the actor shows: whoever follows in this process gets it without reading it again."""
+        self._messages[message.id] = message
+
     async def write(self) -> Group:
         """Write what was appended and changed. Returns the group as it is now."""
         if self._events:
             await self.transaction.run_many(APPEND, [_columns(event) for event in self._events])
         values = rows.GROUP.values(self.group) | {"group": self.group.id}
         await self.transaction.run(CHANGE_GROUP if self._is_changed else MOVE_END, values)
-        self.transaction.appended.append(Appended(LogKind.GROUP, self.group.id, self.group.head_seq))
+        self.transaction.appended.append(self._appended())
         self._events.clear()
         return self.group
+
+    def _appended(self) -> Appended:
+        head = LogKind.GROUP, self.group.id, self.group.head_seq
+        logged = [
+            LoggedEvent(event, message)
+            for event in self._events
+            if event.message_id is not None and (message := self._messages.get(event.message_id))
+        ]
+        if not logged or len(logged) < len(self._events) or self.actor is None:
+            return Appended(*head)
+        return Appended(*head, GroupPage(self.group, logged), (self.actor,))
 
 
 @dataclass(slots=True)
@@ -154,24 +174,6 @@ async def lock_users(transaction: Transaction, user_ids: Collection[UUID]) -> Us
 def _columns(event: GroupEvent | UserEvent) -> dict[str, Any]:
     shape = rows.GROUP_EVENT if isinstance(event, GroupEvent) else rows.USER_EVENT
     return shape.values(event) | {"kind": event.kind.value, "data": dict(event.data)}
-
-
-@dataclass(frozen=True, slots=True)
-class LoggedEvent:
-    """A row of a group's log with its message as it is now."""
-
-    event: GroupEvent
-    message: Message | None
-
-
-@dataclass(frozen=True, slots=True)
-class GroupPage:
-    """Rows of a group's log and the group's row, read by one statement: `group.access_seq` says how far permissions had
-    changed by then.
-    """
-
-    group: Group
-    events: Sequence[LoggedEvent]
 
 
 async def after(

@@ -10,7 +10,7 @@ from sqlalchemy import Select, and_, bindparam, delete, func, insert, select, tu
 from . import rows, tables
 from .engine import Transaction
 from .pages import Keys, page, read
-from .records import Membership, MembershipStatus, Standing, UserEvent
+from .records import Membership, MembershipStatus, Standing, User, UserEvent
 from .statements import COUNTS_REMEMBERED, Statement, numbered, parameters
 
 GROUPS = tables.groups.c
@@ -23,6 +23,13 @@ GET = Statement(
     select(*rows.MEMBERSHIP.columns).where(
         MEMBERSHIPS.group_id == bindparam("group"), MEMBERSHIPS.user_id == bindparam("user")
     )
+)
+
+
+ACTING = Statement(
+    select(*rows.MEMBERSHIP.columns, *rows.USER.columns)
+    .join_from(tables.memberships, tables.users, tables.users.c.id == MEMBERSHIPS.user_id)
+    .where(MEMBERSHIPS.group_id == bindparam("group"), MEMBERSHIPS.user_id == bindparam("user"))
 )
 
 
@@ -51,6 +58,14 @@ async def standings(transaction: Transaction, user_id: UUID, group_ids: Collecti
 async def get(transaction: Transaction, group_id: UUID, user_id: UUID) -> Membership | None:
     found = await transaction.first(GET, {"group": group_id, "user": user_id})
     return rows.membership(found) if found else None
+
+
+async def acting(transaction: Transaction, group_id: UUID, user_id: UUID) -> tuple[Membership, User] | None:
+    """The membership with its user."""
+    found = await transaction.first(ACTING, {"group": group_id, "user": user_id})
+    if found is None:
+        return None
+    return rows.membership(found[: rows.MEMBERSHIP.width]), rows.user(found[rows.MEMBERSHIP.width :])
 
 
 async def get_many(

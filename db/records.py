@@ -1,6 +1,6 @@
 """What reads hand out: plain records, frozen, with UTC moments. Knows nothing of SQL or of the other rooms."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -127,6 +127,24 @@ class GroupEvent:
     subject_id: UUID | None
     message_id: UUID | None
     data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedEvent:
+    """A row of a group's log with its message as it is now."""
+
+    event: GroupEvent
+    message: Message | None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupPage:
+    """Rows of a group's log and the group's row, read by one statement: `group.access_seq` says how far permissions had
+    changed by then.
+    """
+
+    group: Group
+    events: Sequence[LoggedEvent]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, CursorResult, Executable
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from .records import GroupPage, User
 from .statements import Row, Statement, Values
 
 Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
@@ -31,11 +32,15 @@ class LogKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """The new head of one log, as a transaction left it."""
+    """The new head of one log, as a transaction left it; with what it appended, and the people in it, where the
+    transaction knows all of what these rows show.
+    """
 
     log: LogKind
     id: UUID
     seq: int
+    page: GroupPage | None = None
+    people: Sequence[User] = ()
 
 
 @dataclass

@@ -41,6 +41,14 @@ class Listener(Protocol):
     def end(self, reason: EndReason) -> None: ...
 
 
+class Crowd(Protocol):
+    """Many listeners of a stream, to whom an event that ends nobody's right to follow is offered once."""
+
+    def take(self, event: Event) -> None:
+        """May not wait."""
+        ...
+
+
 class Seat:
     """One listener's place on one stream.
 
@@ -48,7 +56,7 @@ class Seat:
     ever reaches the listener, everything above does, once and in order, until the event that ends it.
     """
 
-    __slots__ = ("_joining", "ending", "floor", "left", "listener", "stream", "user_id")
+    __slots__ = ("_joining", "crowd", "ending", "floor", "left", "listener", "stream", "user_id")
 
     def __init__(self, stream: "Stream", user_id: UUID, listener: Listener) -> None:
         self.stream = stream
@@ -57,6 +65,7 @@ class Seat:
         self.left = False
         self.ending: Event | None = None
         self.listener = listener
+        self.crowd: Crowd | None = None
         self._joining: list[Event] | None = []
 
     def begin(self, floor: int) -> None:
@@ -64,6 +73,15 @@ class Seat:
         waiting, self._joining, self.floor = self._joining or [], None, floor
         for event in waiting:
             self.offer(event)
+
+    def follow_in(self, crowd: Crowd, listener: Listener) -> None:
+        """From here on a live seat's events come through the crowd; `listener` hears of its end. What is at or below
+        `floor` may come through the crowd too, and is not for this seat.
+        """
+        self.listener = listener
+        if not self.left:
+            self.crowd = crowd
+            self.stream.gather(self, crowd)
 
     async def begin_from(self, floor: int) -> None:
         """Go live above a `floor` that the stream may have passed: what lies between is read for this seat alone.
@@ -126,11 +144,15 @@ class Stream:
     `applied` is the last seq that was handed out, `access_seq` how far permissions have been applied.
     """
 
-    __slots__ = ("_drain", "_known", "_owner", "_seats", "access_seq", "applied", "log", "reader")
+    __slots__ = (
+        "_alone", "_crowds", "_drain", "_known", "_owner", "_seats", "access_seq", "applied", "log", "reader"
+    )  # fmt: skip
 
     def __init__(self, owner: "Streams", log: Log, head: Head) -> None:
         self._owner = owner
         self._seats: dict[Seat, None] = {}
+        self._alone: dict[Seat, None] = {}  # those in no crowd
+        self._crowds: dict[Crowd, int] = {}  # with how many of them
         self._drain: asyncio.Task[None] | None = None
         self._known = head.seq
         self.log = log
@@ -140,11 +162,22 @@ class Stream:
 
     def sit(self, user_id: UUID, listener: Listener) -> Seat:
         seat = Seat(self, user_id, listener)
-        self._seats[seat] = None
+        self._seats[seat] = self._alone[seat] = None
         return seat
 
+    def gather(self, seat: Seat, crowd: Crowd) -> None:
+        del self._alone[seat]
+        self._crowds[crowd] = self._crowds.get(crowd, 0) + 1
+
     def leave(self, seat: Seat) -> None:
-        self._seats.pop(seat, None)
+        if seat not in self._seats:
+            return
+        del self._seats[seat]
+        self._alone.pop(seat, None)
+        if seat.crowd is not None:
+            self._crowds[seat.crowd] -= 1
+            if not self._crowds[seat.crowd]:
+                del self._crowds[seat.crowd]
         if not self._seats:
             self._owner.forget(self)
 
@@ -154,6 +187,15 @@ class Stream:
         if self._known > self.applied and self._drain is None and self._seats:
             self._drain = self._owner.own(self._read_on())
             self._drain.add_done_callback(self._drained)
+
+    def take(self, batch: Batch) -> None:
+        """What this process has committed just now. It is handed out as it is where it comes next: everything below it
+        was applied, permissions included. Otherwise it is read like any other. Never waits.
+
+        Reading it again took 0.3 ms of CPU, a quarter of what a message to ten subscribers cost.
+        """
+        if batch.events[0].seq == self.applied + 1 and batch.access_seq <= self.access_seq and self._drain is None:
+            self._hand_out(batch)
 
     def _drained(self, task: asyncio.Task[None]) -> None:
         self._drain = None
@@ -207,11 +249,17 @@ class Stream:
     def _hand_out(self, batch: Batch) -> None:
         for event in batch.events:
             if event.seq > self.applied:
-                self.applied = event.seq
-                for seat in tuple(self._seats):
-                    seat.offer(event)
+                self._apply(event)
         if not batch.events:
             self._known = self.applied  # a hint of something that is not there: the head check says more
+
+    def _apply(self, event: Event) -> None:
+        self.applied = event.seq
+        if event.ends is None:
+            for crowd in tuple(self._crowds):
+                crowd.take(event)
+        for seat in tuple(self._alone if event.ends is None else self._seats):
+            seat.offer(event)
 
     def start_over(self) -> None:
         """The log has become shorter: a backup was restored under this process. Clients resume, and are told."""
@@ -269,15 +317,18 @@ class Streams:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def announce(self, hints: Iterable[Hint]) -> None:
-        """Tell every process how far these logs have come: this one at once, the others through the bus.
+    def announce(self, committed: Iterable[tuple[Hint, Batch | None]]) -> None:
+        """Tell every process how far these logs have come: this one at once, the others through the bus. A batch is
+        what was appended, where it is known.
 
         Never waits and never raises: what is committed stays committed. Only the newest seq of a log waits to be
         published, so what waits is bounded by the number of logs.
         """
         failpoints.reach("after_commit_before_publish")
-        for hint in hints:
+        for hint, batch in committed:
             self._unpublished[hint.log] = max(hint.seq, self._unpublished.get(hint.log, 0))
+            if batch is not None and (stream := self._streams.get(hint.log)):
+                stream.take(batch)
             self._hear(hint)
         if self._publisher is None and self._unpublished:
             self._publisher = self.own(self._publish())

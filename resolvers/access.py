@@ -113,10 +113,10 @@ async def locked(
     group = await groups.lock(transaction, group_id)
     if group is None:
         raise not_found("group")
-    membership = await memberships.get(transaction, group_id, viewer_id)
+    membership, actor = await memberships.acting(transaction, group_id, viewer_id) or (None, None)
     judge(Standing(group, membership), operation)
     assert membership is not None
-    return GroupLog(transaction, group), membership
+    return GroupLog(transaction, group, actor), membership
 
 
 class Door(Protocol):

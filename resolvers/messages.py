@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -91,6 +91,7 @@ async def _append(
         client_message_id=client_id, created_at=event.occurred_at, updated_at=event.occurred_at, deleted_at=None,
     )  # fmt: skip
     await messages.add(transaction, message)
+    log.shows(message)
     return message
 
 
@@ -370,10 +371,9 @@ class SharedMessages(Following[Shown]):
             await self.members[0].seat.stream.settle(self.door.seen)
         return True
 
-    def show_to(self) -> Iterator[Member]:
+    def show_to(self) -> list[Member]:
         """The members that may see what was read for this event."""
+        assert self.event is not None
         assert isinstance(self.door, EventDoor)
-        for member in self.members:
-            if member.may_see(self.door.seen):
-                member.last = self.event
-                yield member
+        seq, seen = self.event.seq, self.door.seen
+        return [member for member in self.members if member.floor < seq and seen < member.ending]

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from db import events, users
-from db.engine import Database, LogKind, Transaction
-from db.events import GroupPage, LoggedEvent
-from db.records import Group, GroupEvent, GroupEventKind, Message, User, UserEvent
-from delivery.events import EVERYBODY, Batch, Event, Head, Log
+from db.engine import Appended, Database, LogKind, Transaction
+from db.records import Group, GroupEvent, GroupEventKind, GroupPage, LoggedEvent, Message, User, UserEvent
+from delivery.events import EVERYBODY, Batch, Event, Head, Hint, Log
 
 ENDING_KINDS = frozenset({GroupEventKind.MEMBER_REMOVED, GroupEventKind.MEMBER_LEFT})
 
@@ -44,7 +43,23 @@ def people_of(logged: Iterable[LoggedEvent]) -> set[UUID]:
 async def shown(transaction: Transaction, page: GroupPage) -> list[Shown]:
     """The rows of a page with the people in them."""
     people = await users.get_many(transaction, people_of(page.events)) if page.events else {}
+    return _shown(page, people)
+
+
+def _shown(page: GroupPage, people: Mapping[UUID, User]) -> list[Shown]:
     return [Shown(each.event, page.group, each.message, people) for each in page.events]
+
+
+def hint_of(appended: Appended) -> Hint:
+    return Hint(Log(appended.log.value, appended.id), appended.seq)
+
+
+def batch_of(appended: Appended) -> Batch | None:
+    """What a transaction appended, as a read of the log after it would give it; None where it has to be read."""
+    if appended.page is None:
+        return None
+    facts = _shown(appended.page, {person.id: person for person in appended.people})
+    return Batch([_group_event(fact) for fact in facts], appended.page.group.access_seq)
 
 
 def _group_event(fact: Shown) -> Event:

@@ -2,8 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from collections.abc import Mapping
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, cast
@@ -11,6 +11,7 @@ from uuid import UUID
 
 from graphql import (
     DocumentNode,
+    ExecutionResult,
     FieldNode,
     FragmentDefinitionNode,
     FragmentSpreadNode,
@@ -21,20 +22,22 @@ from graphql import (
     Visitor,
     visit,
 )
-from strawberry.types import ExecutionResult
 
 from delivery.cohort import Cohort, Member, Outlet
 from delivery.feed import EndReason
 from delivery.stream import Seat, Stream
 from resolvers.access import Viewer
 from resolvers.messages import SharedMessages, is_message_event
+from resolvers.refusals import Refusal
 from resolvers.services import Services
 
 from .context import VIEWER_FIELDS, Context
 from .documents import Prepared
 from .endpoint import write_json
 from .errors import is_fault, present_all
+from .execution import shown
 from .schema import schema
+from .types import message_event
 
 SHARED = "groupMessages"
 OWN_ARGUMENT = "after"  # of `groupMessages`: where a subscriber begins, nothing else
@@ -136,19 +139,14 @@ class Cohorts:
 
     async def _lead(self, cohort: Cohort, asked: Asked, viewer: Viewer | None) -> None:
         shared = SharedMessages(cohort)
-        context = Context(self._services, _nobody, asked.prepared.document, leads=shared, leader=viewer)
-        results = await schema.stream(
-            asked.query,
-            variable_values=dict(asked.variables),
-            context_value=context,
-            operation_name=asked.operation_name,
-        )
-        async with aclosing(cast("AsyncGenerator[ExecutionResult]", results)) as executed:
-            async for result in executed:
-                if shared.refusal is not None:
-                    return
-                if await shared.settle(faulty=any(map(is_fault, result.errors or ()))):
-                    _hand_out(shared, result)
+        context = Context(self._services, _nobody)
+        show = shown(schema.request(asked.prepared, asked.variables, context))
+        with suppress(Refusal):  # which its members were told
+            async with aclosing(shared.events()) as facts:
+                async for fact in facts:
+                    result = await show(message_event(context.show(viewer, shared), fact))
+                    if await shared.settle(faulty=any(map(is_fault, result.errors or ()))):
+                        _hand_out(shared, result)
 
 
 def _hand_out(shared: SharedMessages, result: ExecutionResult) -> None:
@@ -161,6 +159,7 @@ def _hand_out(shared: SharedMessages, result: ExecutionResult) -> None:
         return
     payload = write_json({"data": result.data} | ({"errors": errors} if errors else {}))
     for member in shared.show_to():
+        member.last = shared.event
         member.outlet.send(payload)
 
 

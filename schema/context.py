@@ -1,15 +1,16 @@
 """What one operation carries: whose it is, and how nested fields are loaded. Knows no SQL and no transport."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 import strawberry
-from graphql import DocumentNode
 
+from db.records import User
 from resolvers.access import Viewer, ViewerDoor
 from resolvers.following import Following
-from resolvers.messages import Join, SharedMessages
+from resolvers.messages import Join
 from resolvers.refusals import unauthenticated
 from resolvers.services import Services
 from resolvers.users import Session
@@ -30,10 +31,7 @@ class Context:
 
     services: Services
     authenticate: Authenticate
-    document: DocumentNode
     join: Join | None = None  # how a subscription's live part finds its cohort, where it may be shared
-    leads: SharedMessages | None = None  # the operation of a cohort: it has no viewer, but for fields of VIEWER_FIELDS
-    leader: Viewer | None = None
     following: Following[Any] | None = None
     stopped: bool = False
     _session: Session | None = None
@@ -48,6 +46,11 @@ class Context:
         if self._session is None:
             raise unauthenticated()
         return self._session.viewer
+
+    @property
+    def people(self) -> Mapping[UUID, User]:
+        """Who was read already."""
+        return self._loaders.people if self._loaders is not None else {}
 
     async def loaders(self) -> Loaders:
         if self._loaders is None:

@@ -205,7 +205,7 @@ class Endpoint:
         async def authenticate() -> Session | None:
             return await users.authenticate(self._services, token) if token else None
 
-        context = Context(self._services, authenticate, prepared.document)
+        context = Context(self._services, authenticate)
         result = await schema.answer(prepared, asked.variables, context)
         answer: dict[str, Any] = {}
         if result.errors:

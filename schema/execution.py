@@ -4,8 +4,10 @@ A send took 62 µs in graphql-core. Half of that went into which fields a select
 alone, and into all that a resolver might ask for, at fields that only show something of their record.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 from graphql import (
@@ -17,6 +19,7 @@ from graphql import (
     GraphQLSchema,
     Undefined,
     Visitor,
+    create_source_event_stream,  # pyright: ignore[reportUnknownVariableType]  # executors are generic
     get_nullable_type,  # pyright: ignore[reportUnknownVariableType]  # its wrappers are generic
     is_leaf_type,
     visit,
@@ -127,26 +130,63 @@ class Planned(Executor[Any]):
         return super().execute_field(parent_type, source, field_details_list, path, position_context)
 
 
-async def execute(
-    schema: GraphQLSchema,
-    document: DocumentNode,
-    plan: Plan,
-    operation_name: str | None,
-    variables: Mapping[str, Any] | None,
-    context: Any,
-) -> ExecutionResult:
-    """The answer of a query or a mutation; without data where the variables are not what the document says."""
-    build: Any = Planned.build  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    executor: Planned | list[GraphQLError] = build(
-        schema,
-        document,
-        context_value=context,
-        raw_variable_values=dict(variables or {}),
-        operation_name=operation_name,
-        is_awaitable=optimized_is_awaitable,
-        plan=plan,
-    )
-    if isinstance(executor, list):
-        return ExecutionResult(None, executor)
-    result: Any = executor.execute_operation()
-    return result if isinstance(result, ExecutionResult) else await result
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is to be executed: one operation of a document that was prepared, with the variables of a client."""
+
+    schema: GraphQLSchema
+    document: DocumentNode
+    plan: Plan
+    operation_name: str | None
+    variables: Mapping[str, Any] | None
+    context: Any
+
+    def executor(self) -> "Planned | ExecutionResult":
+        """The result without data where the variables are not what the document says."""
+        build: Any = Planned.build  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        built: Planned | list[GraphQLError] = build(
+            self.schema,
+            self.document,
+            context_value=self.context,
+            raw_variable_values=dict(self.variables or {}),
+            operation_name=self.operation_name,
+            is_awaitable=optimized_is_awaitable,
+            plan=self.plan,
+        )
+        return ExecutionResult(None, built) if isinstance(built, list) else built
+
+
+async def execute(request: Request) -> ExecutionResult:
+    """The answer of a query or a mutation."""
+    executor = request.executor()
+    return executor if isinstance(executor, ExecutionResult) else await _settled(executor.execute_operation())
+
+
+async def follow(request: Request) -> AsyncGenerator[ExecutionResult, None]:
+    """The events of a subscription. Raises what its source raises."""
+    executor = request.executor()
+    if isinstance(executor, ExecutionResult):
+        yield executor
+        return
+    source: Any = await _settled(create_source_event_stream(executor))
+    if isinstance(source, ExecutionResult):
+        yield source
+        return
+    async with aclosing(source) as events:
+        async for event in events:
+            yield await _shown(executor, event)
+
+
+def shown(request: Request) -> Callable[[Any], Awaitable[ExecutionResult]]:
+    """How the events of a subscription are shown whose source is somewhere else."""
+    executor = request.executor()
+    assert isinstance(executor, Planned), "it was followed with these variables before"
+    return partial(_shown, executor)
+
+
+async def _shown(executor: Any, event: Any) -> ExecutionResult:
+    return await _settled(executor.build_per_event_executor(event).execute_operation(serially=False))
+
+
+async def _settled(result: Any) -> Any:
+    return await result if optimized_is_awaitable(result) else result

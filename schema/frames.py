@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -74,7 +74,7 @@ class SocketAdapter(ASGIWebSocketAdapter):
     def __init__(self, view: Any, request: WebSocket, response: WebSocket) -> None:
         super().__init__(view, request, response)  # pyright: ignore[reportUnknownMemberType]  # it names no types
         self._protocol = protocol_of(request.scope)
-        self._outbox: deque[Sequence[bytes]] = deque()
+        self._outbox: deque[bytes] = deque()
         self._outbox_bytes = 0
         self._emptying: asyncio.Task[None] | None = None
 
@@ -95,17 +95,20 @@ class SocketAdapter(ASGIWebSocketAdapter):
                 except ValueError as error:
                     raise NonJsonMessageReceived from error
 
-    def push(self, *parts: bytes) -> None:
+    def push(self, text: bytes) -> None:
         """Send a text without waiting: now if the peer takes it, else when it does. Beyond the bound it is given up."""
         if self._emptying is None and self._protocol is not None and self._protocol.is_writable:
-            self._protocol.write_text(*parts)
-            return
-        size = sum(map(len, parts))
+            self._protocol.write_text(text)
+        else:
+            self._keep(text)
+
+    def _keep(self, text: bytes) -> None:
+        size = len(text)
         if self._outbox and (self._outbox_bytes + size > MAX_OUTBOX_BYTES or len(self._outbox) >= self.max_outbox):
             self._outbox.clear()
             self.give_up()
             return
-        self._outbox.append(parts)
+        self._outbox.append(text)
         self._outbox_bytes += size
         if self._emptying is None:
             self._emptying = asyncio.create_task(self._empty())
@@ -114,11 +117,11 @@ class SocketAdapter(ASGIWebSocketAdapter):
         """Pass the outbox on, as fast as the peer takes it."""
         try:
             while self._outbox:
-                parts = self._outbox[0]
-                await self._send_text(b"".join(parts).decode())
+                text = self._outbox[0]
+                await self._send_text(text.decode())
                 if self._outbox:
                     self._outbox.popleft()
-                    self._outbox_bytes -= sum(map(len, parts))
+                    self._outbox_bytes -= len(text)
         except Stalled:
             self.give_up()
         except WebSocketDisconnected:

@@ -1,6 +1,7 @@
 """How nested fields are read: batched, behind a door, remembered for one operation or one event. Knows no SQL."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import cached_property
 from typing import TypeVar
 from uuid import UUID
 
@@ -20,17 +21,35 @@ MembershipKey = tuple[UUID, UUID]
 
 
 class Loaders:
-    """One set of loaders; every group's data comes through `door`."""
+    """One set of loaders, each made when it is asked for (five of them take 12 µs); every group's data comes through
+    `door`.
+    """
 
     def __init__(self, services: Services, viewer: Viewer | None, door: Door) -> None:
         self.services = services
         self._viewer = viewer
         self.door = door
-        self.user: DataLoader[UUID, User] = DataLoader(self._users)
-        self.group: DataLoader[UUID, Group] = DataLoader(self._groups)
-        self.membership: DataLoader[MembershipKey, Membership | None] = DataLoader(self._memberships)
-        self.messages: DataLoader[PageKey, Page[Message]] = DataLoader(self._messages)
-        self.members: DataLoader[PageKey, Page[Membership]] = DataLoader(self._members)
+        self.people: dict[UUID, User] = {}  # who was read with what is shown
+
+    @cached_property
+    def user(self) -> DataLoader[UUID, User]:
+        return DataLoader(self._users)
+
+    @cached_property
+    def group(self) -> DataLoader[UUID, Group]:
+        return DataLoader(self._groups)
+
+    @cached_property
+    def membership(self) -> DataLoader[MembershipKey, Membership | None]:
+        return DataLoader(self._memberships)
+
+    @cached_property
+    def messages(self) -> DataLoader[PageKey, Page[Message]]:
+        return DataLoader(self._messages)
+
+    @cached_property
+    def members(self) -> DataLoader[PageKey, Page[Membership]]:
+        return DataLoader(self._members)
 
     @property
     def viewer(self) -> Viewer:
@@ -47,8 +66,9 @@ class Loaders:
             return None
 
     async def _users(self, ids: list[UUID]) -> Sequence[User | Refusal]:
-        found = await users.get_many(self.services, ids)
-        return [found.get(user_id) or not_found("user") for user_id in ids]
+        if missing := [user_id for user_id in ids if user_id not in self.people]:
+            self.people.update(await users.get_many(self.services, missing))
+        return [self.people.get(user_id) or not_found("user") for user_id in ids]
 
     async def _groups(self, ids: list[UUID]) -> Sequence[Group | Refusal]:
         opened = await groups.get_many(self.services, self.door, ids)

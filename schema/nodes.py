@@ -1,5 +1,6 @@
 """Objects with a global id, and the one that needs no group: the user. Knows no SQL."""
 
+from typing import Any
 from uuid import UUID
 
 import strawberry
@@ -49,6 +50,14 @@ class User(Node):
     def display_name(self) -> str:
         full_name = f"{self.record.first_name} {self.record.last_name}".strip()
         return self.record.nickname or full_name or self.record.username
+
+
+def user_at_once(info: Info, user_id: UUID) -> Any:
+    """The user where it was read with what is shown, else something to wait for: a task for each sender of a page, or
+    for the one of an event that is shown to many, costs more than the rest of the message.
+    """
+    known = info.context.people.get(user_id)
+    return user(info, user_id) if known is None else User(record=known)
 
 
 async def user(info: Info, user_id: UUID) -> User:

@@ -26,7 +26,8 @@ class OperationLine:
         self._name: str | None = None
         self._kind: str | None = None
         self._code = "OK"
-        self.events: int | None = None
+        self._is_stream = False
+        self.events = 0
 
     @property
     def may_have_written(self) -> bool:
@@ -37,7 +38,7 @@ class OperationLine:
         operation = prepared.operation
         self._name = operation.name.value[:LONGEST_NAME] if operation.name else None
         self._kind = operation.operation.value
-        self.events = 0 if prepared.is_subscription else None
+        self._is_stream = prepared.is_subscription
 
     def failed(self, code: ErrorCode) -> None:
         self._code = code.value
@@ -50,7 +51,7 @@ class OperationLine:
 
     def write(self) -> None:
         milliseconds = round((time.perf_counter() - self._began) * 1000, 1)
-        more = {} if self.events is None else {"events": self.events}
+        more = {"events": self.events} if self._is_stream else {}
         log.info(
             "operation",
             transport=self._transport,

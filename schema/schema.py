@@ -1,6 +1,7 @@
 """The schema, put together. Knows no SQL and no transport."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,10 +18,10 @@ from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionContext
 
 from .context import Context
-from .documents import Documents, Prepared
+from .documents import Prepared
 from .enums import ErrorCode
 from .events import GROUP_EVENT_TYPES
-from .execution import execute
+from .execution import Request, execute, follow
 from .mutation import Mutation
 from .query import Query
 from .resolving import prepare_resolvers
@@ -63,6 +64,10 @@ class Schema(strawberry.Schema):
     def core(self) -> GraphQLSchema:
         return self._schema
 
+    def request(self, prepared: Prepared, variables: Mapping[str, Any] | None, context: Context) -> Request:
+        name = prepared.operation.name.value if prepared.operation.name else None
+        return Request(self._schema, prepared.document, prepared.plan, name, variables, context)
+
     async def answer(
         self, prepared: Prepared, variables: Mapping[str, Any] | None, context: Context
     ) -> ExecutionResult:
@@ -71,10 +76,24 @@ class Schema(strawberry.Schema):
         `execute` would do it behind hooks for parsing and validating, of which nothing is left here: 40 µs.
         """
         try:
-            name = prepared.operation.name.value if prepared.operation.name else None
-            return await execute(self._schema, prepared.document, prepared.plan, name, variables, context)
+            return await execute(self.request(prepared, variables, context))
         except Exception as error:  # noqa: BLE001  # a fault outside of any field is an error of the whole operation
-            return ExecutionResult(None, [GraphQLError(str(error), original_error=error)])
+            return _faulty(error)
+
+    async def follow(
+        self, prepared: Prepared, variables: Mapping[str, Any] | None, context: Context
+    ) -> AsyncGenerator[ExecutionResult, None]:
+        """Execute a subscription that was prepared: a result for each event, and one for the refusal that ends it."""
+        try:
+            async with aclosing(follow(self.request(prepared, variables, context))) as results:
+                async for result in results:
+                    yield result
+        except Exception as error:  # noqa: BLE001  # as above
+            yield _faulty(error)
+
+
+def _faulty(error: Exception) -> ExecutionResult:
+    return ExecutionResult(None, [GraphQLError(str(error), original_error=error)])
 
 
 schema = Schema(
@@ -82,7 +101,6 @@ schema = Schema(
     Mutation,
     Subscription,
     types=[*GROUP_EVENT_TYPES, ErrorCode],
-    extensions=[Documents],
     config=StrawberryConfig(scalar_map={datetime: DATE_TIME}),
 )
 prepare_resolvers(schema.core)

@@ -5,13 +5,13 @@ Close codes say what a client should do: 4400 and other fatal ones only for what
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from contextlib import aclosing, suppress
 from datetime import timedelta
 from functools import partial
 from typing import Any, cast
 
-from graphql import GraphQLError
+from graphql import ExecutionResult, GraphQLError
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
@@ -21,7 +21,6 @@ from strawberry.exceptions import ConnectionRejectionError
 from strawberry.http.exceptions import WebSocketDisconnected
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler, Operation
-from strawberry.types import ExecutionResult
 from strawberry.types.unset import UNSET, UnsetType
 
 from resolvers import users
@@ -72,15 +71,15 @@ class SocketOutlet:
 
     def send(self, payload: bytes) -> None:
         if not self._operation.completed:
-            self._line.events = (self._line.events or 0) + 1
-            self._adapter.push(self._next, payload, b"}")
+            self._line.events += 1
+            self._adapter.push(b"%b%b}" % (self._next, payload))
 
     def fail(self, errors: bytes) -> None:
         if not self._operation.completed:
             self._operation.completed = True
             self._operation.handler.forget_id(self._operation.id)
             self._line.failed(ErrorCode.BAD_USER_INPUT)
-            self._adapter.push(b'{"type":"error","id":', write_json(self._operation.id), b',"payload":', errors, b"}")
+            self._adapter.push(b'{"type":"error","id":%b,"payload":%b}' % (write_json(self._operation.id), errors))
 
 
 def _task(operation: SocketOperation) -> asyncio.Task[None] | None:
@@ -290,24 +289,18 @@ class SocketHandler(BaseGraphQLTransportWSHandler[SocketContext, None]):
     async def _execute(self, operation: SocketOperation, prepared: Prepared, line: OperationLine) -> None:
         if operation.completed:
             return
-        context = Context(self.view.services, self._authenticate, prepared.document)
-        if prepared.is_subscription:
+        context = Context(self.view.services, self._authenticate)
+        if not prepared.is_subscription:
+            result = await schema.answer(prepared, operation.variables, context)
+            if not await self._send_answer(operation, result, line) or operation.completed:
+                return
+        else:
             self._subscriptions[operation] = context, line
             context.join = self._join(operation, prepared, line)
-        results = await schema.stream(
-            operation.query,
-            variable_values=operation.variables,
-            context_value=context,
-            operation_name=operation.operation_name,
-        )
-        async with aclosing(cast("AsyncGenerator[ExecutionResult]", results)) as executed:
-            async for result in executed:
-                if prepared.is_subscription:
-                    goes_on = await self._send_event(operation, result, context.following, line)
-                else:
-                    goes_on = await self._send_answer(operation, result, line)
-                if not goes_on or operation.completed:
-                    return
+            async with aclosing(schema.follow(prepared, operation.variables, context)) as results:
+                async for result in results:
+                    if not await self._send_event(operation, result, context.following, line) or operation.completed:
+                        return
         await operation.send_operation_message({"id": operation.id, "type": "complete"})
 
     def _join(self, operation: SocketOperation, prepared: Prepared, line: OperationLine) -> Join | None:
@@ -368,7 +361,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[SocketContext, None]):
             line.errors(errors)
             await self._send_errors(operation, present_all(errors))
             return False
-        line.events = (line.events or 0) + 1
+        line.events += 1
         await self._send_next(operation, result)
         return True
 

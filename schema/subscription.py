@@ -6,10 +6,8 @@ from typing import Annotated
 
 import strawberry
 
-from resolvers.following import Following
 from resolvers.messages import MessagesFollowing
 from resolvers.news import NewsFollowing
-from resolvers.reader import Shown
 
 from . import ids
 from .context import Info
@@ -42,12 +40,8 @@ class Subscription:
     async def group_messages(
         self, info: Info, group_id: GroupId, after: AfterPosition = None
     ) -> AsyncGenerator[GroupMessageEvent, None]:
-        following: Following[Shown]
-        if info.context.leads is not None:
-            viewer, following = info.context.leader, info.context.leads
-        else:
-            viewer = await info.context.viewer()
-            following = MessagesFollowing(info.context.services, viewer, ids.group(group_id), after, info.context.join)
+        viewer = await info.context.viewer()
+        following = MessagesFollowing(info.context.services, viewer, ids.group(group_id), after, info.context.join)
         info.context.follow(following)
         async with aclosing(following.events()) as facts:
             async for fact in facts:

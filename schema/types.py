@@ -18,7 +18,7 @@ from .connections import After, Before, First, Last, PageInfo, page_info
 from .context import Info
 from .enums import MemberRole, MembershipStatus, MessageEventKind
 from .loaders import Loaders
-from .nodes import Node, User, user, user_or_none
+from .nodes import Node, User, user, user_at_once, user_or_none
 
 NEWEST = requested(None, 1, None, None, newest_by_default=True)
 MESSAGE_EVENT_KINDS = {GroupEventKind.MESSAGE_SENT: MessageEventKind.SENT}
@@ -196,8 +196,8 @@ class Message(Node):
         return await group(info, self.record.group_id)
 
     @strawberry.field(description="Who sent it.")
-    async def sender(self, info: Info) -> User:
-        return await user(info, self.record.sender_id)
+    def sender(self, info: Info) -> User:
+        return user_at_once(info, self.record.sender_id)
 
     @strawberry.field(description="What was sent, byte for byte: 1 to 4,000 characters.")
     def content(self) -> str:
@@ -338,8 +338,9 @@ class GroupMessageEvent:
         return self.fact.event.occurred_at
 
     @strawberry.field(description="Who did it.")
-    async def actor(self, info: Info) -> User | None:
-        return await user_or_none(info, self.fact.event.actor_id)
+    def actor(self, info: Info) -> User | None:
+        actor_id = self.fact.event.actor_id
+        return None if actor_id is None else user_at_once(info, actor_id)
 
     @strawberry.field(
         description="The message, read when the event is shown: never older than this event, possibly newer."
@@ -368,8 +369,7 @@ def message_event(loaders: Loaders, fact: Shown) -> GroupMessageEvent:
 
 def remember(loaders: Loaders, fact: Shown) -> None:
     """What was read together with the event needs no second read."""
-    for user_id, person in fact.people.items():
-        loaders.user.prime(user_id, person)
+    loaders.people.update(fact.people)
     loaders.group.prime(fact.group.id, fact.group)
 
 

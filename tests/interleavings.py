@@ -57,7 +57,10 @@ class MemoryLog:
 
     async def after(self, log: Log, seq: int, limit: int) -> Batch:
         assert log == LOG
-        return await self._late(lambda: Batch(self._events(seq, seq + limit), self.access_seq))
+        return await self._late(lambda: self.batch_after(seq, limit))
+
+    def batch_after(self, seq: int, limit: int = 1_000) -> Batch:
+        return Batch(self._events(seq, seq + limit), self.access_seq)
 
     async def access_between(self, log: Log, after: int, up_to: int) -> Sequence[Event]:
         assert log == LOG
@@ -168,7 +171,7 @@ class Interleaving:
             return found + (["streams are left behind"] if len(streams) else [])
 
     def _step(self, streams: Streams) -> None:
-        dice = self._chance.random()
+        dice, before = self._chance.random(), self._log.head
         user_id = self._chance.choice(PEOPLE)
         if dice < 0.5:
             for _ in range(self._chance.choice(BURSTS)):
@@ -186,7 +189,11 @@ class Interleaving:
         else:
             self._chance.choice(self._listeners or [Listener(user_id)]).go()
         if not self._loses_hints or self._chance.random() < 0.7:
-            streams.announce([Hint(LOG, self._log.head)])
+            streams.announce([(Hint(LOG, self._log.head), self._committed_after(before))])
+
+    def _committed_after(self, seq: int) -> Batch | None:
+        """What a process that has committed it can hand over, or not."""
+        return self._log.batch_after(seq) if self._log.head > seq and self._chance.random() < 0.5 else None
 
     def _join(self, streams: Streams, user_id: UUID) -> None:
         if self._additions and self._chance.random() < 0.5:

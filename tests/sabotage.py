@@ -23,7 +23,8 @@ from app import Process
 from db import tables, transactions
 from db.engine import Database, Transaction, Unavailable
 from db.statements import Row
-from delivery.events import Hint
+from delivery.events import Batch, Hint
+from delivery.stream import Stream
 from schema import ids
 from settings import Settings
 from tests.harness import GraphQLFailure, Json, Server, Stack, World, eventually, serving
@@ -406,14 +407,21 @@ class Bench:
         given: list[Hint] = []
         streams, announce = self.process.streams, self.process.streams.announce
 
-        def noted(hints: Iterable[Hint]) -> None:
-            told = list(hints)
-            given.extend(told)
+        def noted(committed: Iterable[tuple[Hint, Batch | None]]) -> None:
+            told = list(committed)
+            given.extend(hint for hint, _ in told)
             announce(told)
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(streams, "announce", noted)
             yield given
+
+    @contextmanager
+    def as_if_by_another_node(self) -> Generator[None]:
+        """What is committed from here on is not handed to the streams of this process: they read it."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Stream, "take", lambda *_: None)
+            yield
 
     async def holes(self, group_id: str) -> list[int]:
         """The numbers of a group's log up to its head that no row has."""

@@ -10,7 +10,7 @@ import strawberry
 from graphql import ExecutionResult, parse, validate
 from graphql import execute as execute_plainly  # pyright: ignore[reportUnknownVariableType]
 
-from schema.execution import LEAF, Plan, execute
+from schema.execution import LEAF, Plan, Request, execute
 from schema.resolving import prepare_resolvers
 
 UNSET = strawberry.UNSET
@@ -185,7 +185,7 @@ async def test_a_planned_document_answers_as_graphql_core_does_each_time(
         for name in names:
             for variables in requests:
                 expected = told(await plainly(document, name, variables))
-                got = told(await execute(PREPARED, document, plan, name, variables, "context"))
+                got = told(await execute(Request(PREPARED, document, plan, name, variables, "context")))
                 assert got == expected
                 assert list(got[0] or {}) == list(expected[0] or {})
 
@@ -194,7 +194,7 @@ async def test_requests_at_once_share_a_plan_and_nothing_else() -> None:
     document = parse("query($n: String!) { leafy(name: $n) { name later itself { path name } } }")
     plan = Plan(document)
     answers = await asyncio.gather(
-        *(execute(PREPARED, document, plan, None, {"n": str(n)}, f"context {n}") for n in range(20))
+        *(execute(Request(PREPARED, document, plan, None, {"n": str(n)}, f"context {n}")) for n in range(20))
     )
     for number, answer in enumerate(answers):
         assert answer.data == {
@@ -211,7 +211,7 @@ def test_a_plan_stays_as_large_as_its_document() -> None:
     plan = Plan(document)
     sizes: set[tuple[int, int]] = set()
     for _ in range(5):
-        asyncio.run(execute(PREPARED, document, plan, None, None, "context"))
+        asyncio.run(execute(Request(PREPARED, document, plan, None, None, "context")))
         sizes.add((len(plan.roots), len(plan.below)))
     assert len(sizes) == 1
 

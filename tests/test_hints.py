@@ -56,7 +56,7 @@ async def test_a_flood_of_hints_at_once_reaches_another_process(node_stack: Stac
             async with Streams(here, EndlessLogs(), NEVER) as speaking, Streams(there, EndlessLogs(), NEVER) as hearing:
                 for seat in await hearing.seats(logs, UUID(int=1), listener):
                     seat.begin(0)
-                speaking.announce(Hint(log, SEQ) for log in logs)
+                speaking.announce((Hint(log, SEQ), None) for log in logs)
                 await eventually(lambda: listener.heard == set(logs))
             assert (here.counts.lost, there.counts.lost) == (0, 0)
 

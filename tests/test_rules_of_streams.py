@@ -612,7 +612,7 @@ async def test_a_drain_that_is_stopped_in_the_middle_of_a_read_does_not_start_ag
             (seat,) = await streams.seats([LOG], PEOPLE[0], Listener(PEOPLE[0]))
             seat.begin(0)
             log.append()
-            streams.announce([Hint(LOG, log.head)])
+            streams.announce([(Hint(LOG, log.head), None)])
             await eventually(lambda: log.reads)
         await turns(10)
         left = [task for task in running_tasks() - before if not task.done()]
@@ -668,7 +668,7 @@ async def test_a_log_that_cannot_be_read_for_a_while_loses_nothing(bench: Bench,
         ada, bob = await bench.world.users("ada", "bob")
         group_id = await bench.world.group(ada, bob)
         following = await live(bob, ada, group_id)
-        with bench.reads.broken(DRAIN, times=3) as faults:
+        with bench.as_if_by_another_node(), bench.reads.broken(DRAIN, times=3) as faults:
             await send(ada, group_id, "during")
             await eventually(lambda: len(faults) > 0)
         await send(ada, group_id, "after", FENCE)
@@ -684,7 +684,7 @@ async def test_a_log_that_stays_unreadable_ends_its_streams_and_they_resume(benc
         ada, bob = await bench.world.users("ada", "bob")
         group_id = await bench.world.group(ada, bob)
         following = await live(bob, ada, group_id)
-        with bench.reads.broken(DRAIN) as faults:
+        with bench.as_if_by_another_node(), bench.reads.broken(DRAIN) as faults:
             await send(ada, group_id, "unread")
             await eventually(lambda: len(faults) >= READ_ATTEMPTS)
         await send(ada, group_id, FENCE)

@@ -93,16 +93,16 @@ def _wants_every_end(self: MessagesFollowing, event: Event) -> bool:
     return fact.event.kind in messages.MESSAGE_KINDS or event.ends is not None
 
 
-_take_together = Cohort.take
+_take_own_end = Member.take
 
 
-def _take_every_end(self: Cohort, member: Member, event: Event) -> None:
-    _take_together(self, member, replace(event, ends=EVERYBODY) if event.ends else event)
+def _take_every_end(self: Member, event: Event) -> None:
+    _take_own_end(self, replace(event, ends=EVERYBODY) if event.ends else event)
 
 
 TAKES_THE_ENDS_OF_OTHERS = Version(
     "takes the ends of others",
-    ((f"{MESSAGES}._wanted", _wants_every_end), ("delivery.cohort.Cohort.take", _take_every_end)),
+    ((f"{MESSAGES}._wanted", _wants_every_end), ("delivery.cohort.Member.take", _take_every_end)),
 )
 
 # Rule 7
@@ -328,9 +328,12 @@ def _take_without_bound(self: Feed, event: Event) -> None:
     _take(self, event)
 
 
-def _take_together_without_bound(self: Cohort, member: Member, event: Event) -> None:
+_take_together = Cohort.take
+
+
+def _take_together_without_bound(self: Cohort, event: Event) -> None:
     self._bound = 1_000_000
-    _take_together(self, member, event)
+    _take_together(self, event)
 
 
 FEEDS_WITHOUT_BOUND = Version(
