@@ -6,15 +6,12 @@
 import asyncio
 import importlib
 import json
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, event
 
-from db import transactions
-from db.statements import Row
+from tests.counting import statements
 from tests.harness import Json, Person, Server, Subscription, World, operation, refused
 from tests.harness.client import JsonValue
 from tests.harness.world import PASSWORD
@@ -140,7 +137,6 @@ LINES: Mapping[str, tuple[str, ...]] = {
         "test_seeds.test_every_event_of_a_group_is_a_type_of_its_own_with_what_all_have_in_common",
     ),
 }
-HEAD_CHECKS = ("SELECT groups.id, groups.head_seq, groups.access_seq", "SELECT users.id, users.head_seq")
 
 
 def test_every_line_is_tested_by_tests_that_there_are() -> None:
@@ -566,34 +562,6 @@ async def test_the_causes_of_a_refusal_can_be_told_apart(world: World) -> None:
 # What it costs, and what fails
 
 
-@contextmanager
-def statements(world: World) -> Generator[list[str]]:
-    """The statements that the world's server sends to its database meanwhile, without the regular look at the heads."""
-    assert isinstance(world.server, Server)
-    database, seen = world.server.settings.database_url, list[str]()
-    run = transactions.on_driver
-
-    def note(connection: Connection, statement: str) -> None:
-        name = str(connection.engine.url.database)
-        if database.endswith(name) and not statement.startswith(HEAD_CHECKS):
-            seen.append(statement)
-
-    def by_core(connection: Connection, _cursor: object, statement: str, *_: object) -> None:
-        note(connection, statement)
-
-    def by_driver(connection: Connection, statement: str, parameters: Sequence[Any] = ()) -> list[Row]:
-        note(connection, statement)
-        return run(connection, statement, parameters)
-
-    event.listen(Engine, "before_cursor_execute", by_core)
-    transactions.on_driver = by_driver
-    try:
-        yield seen
-    finally:
-        transactions.on_driver = run
-        event.remove(Engine, "before_cursor_execute", by_core)
-
-
 async def test_a_delivery_asks_the_database_as_often_for_one_connection_as_for_ten(world: World) -> None:
     ada, *people = await world.users("ada", *["reader"] * 10)
     group_id = await world.group(ada, *people)
@@ -604,7 +572,7 @@ async def test_a_delivery_asks_the_database_as_often_for_one_connection_as_for_t
         for _ in range(2):  # the replay of a start may still bring the first, and what it read last the second
             await world.send(ada, group_id, "warm up")
             await asyncio.gather(*(stream.event() for stream in streams))
-        with statements(world) as seen:
+        with statements(world.server) as seen:
             message = await world.send(ada, group_id)
             assert [(await stream.event())["message"] for stream in streams] == [message] * len(streams)
         costs.append(len(seen))
@@ -616,7 +584,7 @@ async def test_a_page_of_members_asks_the_database_as_often_for_two_as_for_twent
     group_id = await world.group(ada, *people)
     costs: list[int] = []
     for size in (2, 20):
-        with statements(world) as seen:
+        with statements(world.server) as seen:
             found = await ada.run("GroupMembers", id=group_id, first=size)
         assert len(found["members"]["edges"]) == size
         costs.append(len(seen))

@@ -33,6 +33,7 @@ class Endpoint:
     """Where a server answers, and who asks there."""
 
     def __init__(self, port: int) -> None:
+        self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self.graphql_url = f"{self.url}/graphql"
         self.socket_url = f"ws://127.0.0.1:{port}/graphql"
@@ -114,8 +115,7 @@ class Node(Endpoint):
     """
 
     def __init__(self, environment: Mapping[str, str], log: Path, port: int | None = None) -> None:
-        self.port = port or free_port()
-        super().__init__(self.port)
+        super().__init__(port or free_port())
         self.environment = dict(environment)
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
