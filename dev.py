@@ -127,6 +127,11 @@ def chaos(arguments: list[str]) -> NoReturn:
     become(environment("dev", DEV_LOCK), "-m", "tests.chaos", *arguments)
 
 
+def bench(arguments: list[str]) -> NoReturn:
+    """measure how cost grows as work grows, on this machine"""
+    become(environment("dev", DEV_LOCK), "-m", "benchmarks", *arguments)
+
+
 def bench_world(arguments: list[str]) -> NoReturn:
     """make groups of the same members on a running server, for load generators"""
     become(environment("dev", DEV_LOCK), "-m", "benchmarks.world", *arguments)
@@ -169,6 +174,7 @@ TOOLS: dict[str, Callable[[list[str]], int]] = {
     "test": test,
     "test-clients": test_clients,
     "chaos": chaos,
+    "bench": bench,
     "bench-world": bench_world,
     "lint": lint,
     "format": tidy,

@@ -1,0 +1,79 @@
+"""What a delivery costs: many subscribers of one group, many active groups, and many idle ones beside."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+from benchmarks import load
+from benchmarks.load import Room
+from benchmarks.parts import Part, Plot
+from benchmarks.rig import MILLI, Rig, Row, measured, spoken
+
+USERS = 50  # who share the sockets; all are members of every group
+FEW = 10  # users where groups are many
+MOST_PLAIN = 1_000  # subscribers; with 10,000 each message would take the plain server four seconds
+PER_GROUP, CALLERS = 2, 8
+FOLLOWED = 100
+COSTS = {
+    "deliveries_per_s": "deliveries/s",
+    "server_us": "server CPU, µs per delivery",
+    "message_ms": "server CPU, ms per message",
+    "p50_ms": "p50, ms",
+    "p99_ms": "p99, ms",
+    "load_us": "load's CPU, µs per delivery",
+}
+
+
+async def fan_out(rig: Rig) -> AsyncGenerator[Row]:
+    """The three servers take turns, so that a change of the machine's mood meets all of them."""
+    sizes = rig.sizes([10], [10, 100, 1_000], [10_000])
+    parley_of = rig.parley(reach=[len(sizes)] * USERS, messages=[1] * len(sizes))
+    async with rig.ready() as ready, parley_of as parley, rig.plain() as plain:
+        for number, size in enumerate(sizes):
+            for served in (ready, parley, plain):
+                if served is not plain or size <= MOST_PLAIN:
+                    found = await spoken(rig, served, [Room(number, size)])
+                    yield {"server": served.name, "subscribers": size, **found}
+
+
+async def groups(rig: Rig) -> AsyncGenerator[Row]:
+    sizes = rig.sizes([3], [1, 10, 100, 1_000])
+    async with rig.parley(reach=[max(sizes)] * FEW, messages=[1] * max(sizes)) as parley:
+        for size in sizes:
+            rooms = [Room(number, PER_GROUP) for number in range(size)]
+            yield {"groups": size, "sockets": size * PER_GROUP, **await spoken(rig, parley, rooms, CALLERS)}
+
+
+async def idle(rig: Rig) -> AsyncGenerator[Row]:
+    sizes = rig.sizes([10], [0, 100, 1_000], [10_000])
+    async with rig.parley(reach=[1 + max(sizes)] * FEW, messages=[1] * (1 + max(sizes))) as parley:
+        for size in sizes:
+            async with load.listening(parley, [Room(1 + number, 1) for number in range(size)]):
+                found = await spoken(rig, parley, [Room(0, FOLLOWED)])
+                with measured(parley.family) as cost:
+                    await asyncio.sleep(rig.seconds * 2)
+            resting = {"resting_ms": cost.server / cost.seconds * MILLI}
+            yield {"idle": size, "server_us": found["server_us"], "p99_ms": found["p99_ms"], **resting}
+
+
+FAN_OUT = Part(
+    "fan-out",
+    {"server": "server", "subscribers": "subscribers", **COSTS},
+    fan_out,
+    [Plot("fan-out", "Server CPU per delivery, µs", "subscribers", ["server_us"], by="server")],
+)
+GROUPS = Part(
+    "groups",
+    {"groups": "active groups", "sockets": "sockets", **COSTS},
+    groups,
+    [Plot("groups", "Server CPU per message to a group's two subscribers, ms", "groups", ["message_ms"])],
+)
+IDLE = Part(
+    "idle",
+    {
+        "idle": "idle groups with a subscriber",
+        "server_us": f"server CPU, µs per delivery to {FOLLOWED} in another group",
+        "p99_ms": "p99, ms",
+        "resting_ms": "server CPU when nobody says anything, ms per second",
+    },
+    idle,
+)
