@@ -420,7 +420,7 @@ class Bench:
     def as_if_by_another_node(self) -> Generator[None]:
         """What is committed from here on is not handed to the streams of this process: they read it."""
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Stream, "take", lambda *_: None)
+            patch.setattr(Stream, "take", _take_nothing)
             yield
 
     async def holes(self, group_id: str) -> list[int]:
@@ -428,6 +428,10 @@ class Bench:
         log = await self.log(group_id)
         taken = {seq for seq, kind in log if kind != "HOLE"}
         return [seq for seq in range(1, log[-1][0] + 1) if seq not in taken]
+
+
+def _take_nothing(*_: object) -> None:
+    pass
 
 
 async def _locks_wait(connection: "Connection", count: int) -> bool:
