@@ -1,17 +1,19 @@
 """Messages, and the ids that their senders gave them. Knows nothing of the other rooms."""
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, bindparam, insert, select
+from sqlalchemy import Select, and_, bindparam, insert, select
 
 from . import rows, tables
 from .engine import Transaction
 from .pages import Keys, page, read
 from .records import Message, SentId
-from .statements import Statement
+from .statements import COUNTS_REMEMBERED, Statement, numbered, parameters
 
+GROUPS = tables.groups.c
 MESSAGES = tables.messages.c
 SENT_IDS = tables.sent_ids.c
 
@@ -36,6 +38,24 @@ async def pages(transaction: Transaction, group_ids: Sequence[UUID], keys: Keys)
         return page(select(*rows.MESSAGE.columns).where(MESSAGES.group_id == group_id), MESSAGES.seq, keys)
 
     return await read(transaction, group_ids, of_group, rows.message, lambda message: message.seq)
+
+
+@lru_cache(COUNTS_REMEMBERED)
+def _newest(count: int) -> Statement:
+    last = tables.messages.alias()
+    seq = select(last.c.seq).where(last.c.group_id == GROUPS.id).order_by(last.c.seq.desc()).limit(1)
+    newest = and_(MESSAGES.group_id == GROUPS.id, MESSAGES.seq == seq.correlate(tables.groups).scalar_subquery())
+    return Statement(
+        select(*rows.MESSAGE.columns)
+        .select_from(tables.groups.join(tables.messages, newest))
+        .where(GROUPS.id.in_(parameters(GROUPS.id, count)))
+    )
+
+
+async def newest(transaction: Transaction, group_ids: Collection[UUID]) -> dict[UUID, Message]:
+    """The newest message of each of these groups that has one."""
+    found = await transaction.run(_newest(len(group_ids)), numbered(GROUPS.id, group_ids)) if group_ids else []
+    return {message.group_id: message for message in map(rows.message, found)}
 
 
 async def add(transaction: Transaction, message: Message) -> None:

@@ -10,6 +10,8 @@ from sqlalchemy import Column, Select, select, union_all
 from .engine import Transaction
 from .statements import Row
 
+GROUPS_PER_STATEMENT = 100  # a page of them; SQLite takes 500
+
 
 class OfGroup(Protocol):
     @property
@@ -45,10 +47,10 @@ async def read(
     record: Callable[[Row], Record],
     key: Callable[[Record], int],
 ) -> dict[UUID, list[Record]]:
-    """The page of each group, oldest first, in one statement for all (at most 100 groups: a page of them)."""
+    """The page of each group, oldest first, in one statement for a hundred of them."""
     found: dict[UUID, list[Record]] = {group_id: [] for group_id in group_ids}
-    if group_ids:
-        parts = [select(of_group(group_id).subquery()) for group_id in group_ids]
+    for start in range(0, len(group_ids), GROUPS_PER_STATEMENT):
+        parts = [select(of_group(group_id).subquery()) for group_id in group_ids[start : start + GROUPS_PER_STATEMENT]]
         for row in await transaction.execute(union_all(*parts)):
             each = record(row)
             found[each.group_id].append(each)

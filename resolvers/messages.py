@@ -31,7 +31,7 @@ from .following import (
     membership_ended,
     steadily,
 )
-from .pages import Page, PageRequest, behind_door, requested
+from .pages import Page, PageRequest, behind_door, readable_of, requested
 from .reader import Shown, group_log, shown
 from .refusals import ErrorCode, Refusal, conflict, not_found
 from .services import Services
@@ -101,6 +101,16 @@ async def pages(
     """The same page of several groups' messages, oldest first."""
     async with services.read() as transaction:
         return await behind_door(transaction, door, group_ids, request, messages.pages)
+
+
+async def newest(services: Services, door: Door, group_ids: Sequence[UUID]) -> Mapping[UUID, Message | Refusal | None]:
+    """The newest message of each group, None in a group without messages."""
+    async with services.read() as transaction:
+        opened = await door.open(transaction, group_ids)
+        found = await messages.newest(transaction, readable_of(opened))
+        return {
+            group_id: each if isinstance(each, Refusal) else found.get(group_id) for group_id, each in opened.items()
+        }
 
 
 async def visible(services: Services, viewer: Viewer, message_id: UUID) -> Message | None:

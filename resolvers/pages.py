@@ -67,6 +67,11 @@ def cut(request: PageRequest, probed: Sequence[T]) -> Page[T]:
     return Page(probed[: request.limit], request.after is not None, more)
 
 
+def readable_of(opened: Mapping[UUID, Group | Refusal]) -> Sequence[UUID]:
+    """The groups that a door has opened."""
+    return [group_id for group_id, each in opened.items() if not isinstance(each, Refusal)]
+
+
 Read = Callable[[Transaction, Sequence[UUID], Keys], Awaitable[Mapping[UUID, list[T]]]]
 
 
@@ -75,8 +80,7 @@ async def behind_door(
 ) -> Mapping[UUID, Page[T] | Refusal]:
     """The same page of several groups, or for a group the refusal of the door: a constant number of statements."""
     opened = await door.open(transaction, group_ids)
-    readable = [group_id for group_id in group_ids if not isinstance(opened[group_id], Refusal)]
-    found = await read(transaction, readable, request.probe)
+    found = await read(transaction, readable_of(opened), request.probe)
     return {
         group_id: each if isinstance(each, Refusal) else replace(cut(request, found[group_id]), group=each)
         for group_id, each in opened.items()

@@ -51,6 +51,10 @@ class Loaders:
     def members(self) -> DataLoader[PageKey, Page[Membership]]:
         return DataLoader(self._members)
 
+    @cached_property
+    def newest(self) -> DataLoader[UUID, Message | None]:
+        return DataLoader(self._newest)
+
     @property
     def viewer(self) -> Viewer:
         """Raises LookupError in an event that is shown to many: the field has to be named in VIEWER_FIELDS."""
@@ -80,6 +84,10 @@ class Loaders:
 
     async def _messages(self, keys: list[PageKey]) -> Sequence[Page[Message] | Refusal]:
         return await self._pages(keys, messages.pages)
+
+    async def _newest(self, ids: list[UUID]) -> Sequence[Message | Refusal | None]:
+        found = await messages.newest(self.services, self.door, ids)
+        return [found[group_id] for group_id in ids]
 
     async def _members(self, keys: list[PageKey]) -> Sequence[Page[Membership] | Refusal]:
         return await self._pages(keys, memberships.pages)

@@ -20,7 +20,6 @@ from .enums import MemberRole, MembershipStatus, MessageEventKind
 from .loaders import Loaders
 from .nodes import Node, User, user, user_at_once, user_or_none
 
-NEWEST = requested(None, 1, None, None, newest_by_default=True)
 MESSAGE_EVENT_KINDS = {GroupEventKind.MESSAGE_SENT: MessageEventKind.SENT}
 
 
@@ -140,8 +139,8 @@ class Group(Node):
 
     @strawberry.field(description="The newest message, for a list of groups; null in a group without messages.")
     async def last_message(self, info: Info) -> "Message | None":
-        page = await (await info.context.loaders()).messages.load((self.record.id, NEWEST))
-        return Message(record=page.rows[-1]) if page.rows else None
+        found = await (await info.context.loaders()).newest.load(self.record.id)
+        return Message(record=found) if found else None
 
     @strawberry.field(
         description="The stream position that everything under this group is at least as new as. "

@@ -335,8 +335,8 @@ async def test_an_event_that_cannot_be_shown_comes_once_it_can(
     ada = await world.user()
     group = await world.group(ada)
     stream = await nested(ada, group, await ada.head(group))
-    failing = Failing(messages.pages, 2)
-    monkeypatch.setattr(messages, "pages", failing)
+    failing = Failing(messages.newest, 2)
+    monkeypatch.setattr(messages, "newest", failing)
     for content in ("first", "second"):
         await send_quietly(ada, group, content)
         assert (await stream.event())["message"]["content"] == content
@@ -367,7 +367,7 @@ async def test_an_event_that_cannot_be_shown_at_all_is_not_skipped_but_ends_the_
     await send_quietly(ada, group, "first")
     last = (await stream.event())["cursor"]
     with monkeypatch.context() as patch:
-        patch.setattr(messages, "pages", break_down)
+        patch.setattr(messages, "newest", break_down)
         await send_quietly(ada, group, "second")
         (error,) = await stream.end()
     assert error["extensions"] == {"code": "SERVICE_UNAVAILABLE", "retry": True, "cursor": last}

@@ -13,6 +13,7 @@ from app import Process
 from tests.conftest import OwnServer
 from tests.folding import FOLLOW, Device, check
 from tests.harness import GraphQLFailure, Json, Person, Subscription, World, eventually, refused
+from tests.inside import many_groups
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing_behind")
 
@@ -289,6 +290,21 @@ async def test_a_snapshot_holds_more_groups_than_a_page(world: World) -> None:
     for group_id in (made[0], made[50], made[100]):
         await ada.run("UpdateGroup", input={"groupId": group_id, "name": "Go"})
         assert (await device.read())["group"]["name"] == "Go"
+
+
+async def test_a_snapshot_of_any_size_shows_what_is_in_each_group(world: World) -> None:
+    ada, bob = await world.users("ada", "bob")
+    made = await many_groups(world, ada, bob, 501)  # SQLite takes 500 parts of one statement
+    for group_id in (made[0], made[250]):
+        await world.send(ada, group_id, group_id)
+    document = """subscription { myGroupEvents(snapshot: true) { ... on GroupsSnapshotEvent {
+      groups { id lastMessage { content } messages(last: 1) { nodes { content } } } } } }"""
+    (groups,) = (await (await (await bob.socket()).subscribe(document)).event()).values()
+    assert {group["id"] for group in groups} == set(made)
+    for group in groups:
+        nodes = group["messages"]["nodes"]
+        assert group["lastMessage"] == (nodes[0] if nodes else None)
+        assert [node["content"] for node in nodes] == ([group["id"]] if group["id"] in (made[0], made[250]) else [])
 
 
 async def test_the_heads_of_a_snapshot_begin_streams_that_miss_nothing(world: World) -> None:

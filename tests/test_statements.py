@@ -55,7 +55,7 @@ def reads() -> Mapping[str, Statement]:
     }
     after = {f"after {kinds and sorted(kinds)}": events._after_statement(kinds) for kinds in (None, MESSAGE_KINDS)}
     several = {f"{module.__name__}.many": module._many(3) for module in (groups, users)}
-    return found | after | several | {"standings": memberships._standings(2)}
+    return found | after | several | {"standings": memberships._standings(2), "newest": messages._newest(2)}
 
 
 async def both_ways(transaction: Transaction, statement: Statement, values: Mapping[str, Any]) -> tuple[Any, Any]:
