@@ -58,6 +58,10 @@ class Context:
             self._loaders = Loaders(self.services, viewer, ViewerDoor(viewer.id))
         return self._loaders
 
+    def begin_mutation(self) -> None:
+        """What was read for the mutation before in the same request may be different now."""
+        self._loaders = None
+
     def stop(self) -> None:
         """Whoever asked wants no more of it."""
         self.stopped = True

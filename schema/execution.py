@@ -26,6 +26,8 @@ from graphql import (
 )
 from strawberry.execution.is_awaitable import optimized_is_awaitable
 
+from .context import Context
+
 LEAF = "parley-leaf"
 TYPENAME = "__typename"
 
@@ -127,6 +129,8 @@ class Planned(Executor[Any]):
         leaf: Leaf | None = definition.extensions.get(LEAF) if definition else None
         if leaf is not None and (shown := leaf.shown(source)) is not None:
             return shown
+        if parent_type is self.schema.mutation_type and isinstance(self.context_value, Context):
+            self.context_value.begin_mutation()
         return super().execute_field(parent_type, source, field_details_list, path, position_context)
 
 

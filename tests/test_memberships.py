@@ -454,3 +454,14 @@ async def test_two_admins_who_go_at_once_leave_one_behind(world: World, way: str
         done = await asyncio.gather(*steps, return_exceptions=True)
         assert [each.code for each in done if isinstance(each, GraphQLFailure)] in (["CONFLICT"], ["FORBIDDEN"])
         assert list((await roles(cleo, group_id)).values()).count("ADMIN") == 1
+
+
+async def test_each_mutation_of_a_request_shows_what_it_made(world: World) -> None:
+    ada, bob, cyd = await world.users("ada", "bob", "cyd")
+    group_id = await world.group(ada)
+    document = """mutation ($bob: AddMemberInput!, $cyd: AddMemberInput!) {
+      bob: addMember(input: $bob) { membership { group { memberCount } } }
+      cyd: addMember(input: $cyd) { membership { group { memberCount } } } }"""
+    inputs = {name: {"groupId": group_id, "userId": person.id} for name, person in (("bob", bob), ("cyd", cyd))}
+    answer = await ada.client.execute(document, inputs)
+    assert [payload["membership"]["group"]["memberCount"] for payload in answer.values()] == [2, 3]
