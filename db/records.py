@@ -49,6 +49,7 @@ class UserEventKind(StrEnum):
     ADDED_TO_GROUP = "ADDED_TO_GROUP"
     INVITED = "INVITED"
     INVITATION_ENDED = "INVITATION_ENDED"
+    READ_MOVED = "READ_MOVED"
     TOKEN_ENDED = "TOKEN_ENDED"  # noqa: S105  # a kind of event
 
 
@@ -114,6 +115,15 @@ class Message:
     created_at: datetime
     updated_at: datetime
     deleted_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """How far one member has read their group; how many messages of others lie after that, and the oldest of them."""
+
+    read_seq: int
+    count: int
+    first: Message | None
 
 
 @dataclass(frozen=True, slots=True)

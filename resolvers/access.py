@@ -22,6 +22,7 @@ class Operation(StrEnum):
     """What can be done in a group; the value is a phrase for 'you may not …'."""
 
     READ = "read this group"
+    MARK = "mark messages of this group as read"
     SEND = "send messages to this group"
     ADD_MEMBER = "add members to this group"
     INVITE_MEMBER = "invite people to this group"
@@ -35,6 +36,7 @@ class Operation(StrEnum):
 
 ALLOWED: Mapping[Operation, frozenset[tuple[MembershipStatus, MemberRole]]] = {
     Operation.READ: frozenset((ACCEPTED, role) for role in EVERY_ROLE),
+    Operation.MARK: frozenset((ACCEPTED, role) for role in EVERY_ROLE),
     Operation.SEND: frozenset((ACCEPTED, role) for role in EVERY_ROLE),
     Operation.ADD_MEMBER: frozenset({(ACCEPTED, ADMIN)}),
     Operation.INVITE_MEMBER: frozenset({(ACCEPTED, ADMIN), (ACCEPTED, MODERATOR)}),

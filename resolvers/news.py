@@ -40,7 +40,7 @@ GROUP_NEWS = frozenset(
         GroupEventKind.GROUP_DELETED,
     }
 )
-USER_NEWS = ENTERING | {UserEventKind.INVITED, UserEventKind.INVITATION_ENDED}
+USER_NEWS = ENTERING | {UserEventKind.INVITED, UserEventKind.INVITATION_ENDED, UserEventKind.READ_MOVED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +225,8 @@ class NewsFollowing(FeedFollowing[News]):
         if event.kind in ENTERING and event.group_id is not None:
             async for news in self._enter(event.group_id, event.data["after"]):
                 yield news
+            yield OwnNews(event, await self._group_now(event.group_id))
+        elif event.kind is UserEventKind.READ_MOVED and event.group_id is not None:
             yield OwnNews(event, await self._group_now(event.group_id))
         else:
             yield OwnNews(event, None)

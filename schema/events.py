@@ -12,6 +12,7 @@ import strawberry
 from db import records
 from db.records import GroupEventKind, UserEventKind
 from resolvers.news import GroupNews, News, OwnNews, SnapshotNews
+from resolvers.unread import moved_to
 
 from . import ids
 from .context import Info
@@ -101,6 +102,17 @@ class InvitationEndedEvent(GroupEvent):
     reason: InvitationEnd = strawberry.field(description="Why it is no longer open.")
 
 
+@strawberry.type(
+    description="You have read a group up to another place, on this device or another. Ask `group` for what is unread "
+    "now."
+)
+class GroupReadEvent(GroupEvent):
+    group_id: strawberry.ID = strawberry.field(resolver=_group_id, description="Which group it is about.")
+    read_seq: int = strawberry.field(
+        description="How far you have read since this event. `group` is as new or newer: prefer its `readSeq`."
+    )
+
+
 @strawberry.type(description="Something changed in a group of yours. Take `group` as it is.")
 class GroupUpdatedEvent(GroupEvent):
     group_id: strawberry.ID = strawberry.field(resolver=_group_id, description="Which group it is about.")
@@ -132,6 +144,7 @@ GROUP_EVENT_TYPES: list[type[GroupEvent]] = [
     AddedToGroupEvent,
     InvitedToGroupEvent,
     InvitationEndedEvent,
+    GroupReadEvent,
     GroupUpdatedEvent,
     RemovedFromGroupEvent,
     GroupDeletedEvent,
@@ -174,6 +187,8 @@ def _of_user_log(news: OwnNews) -> GroupEvent:
         return AddedToGroupEvent(**common, entered=_entered(event))
     if event.kind is UserEventKind.INVITED:
         return InvitedToGroupEvent(**common, invitation=invitation(event))
+    if event.kind is UserEventKind.READ_MOVED:
+        return GroupReadEvent(**common, read_seq=moved_to(event))
     return InvitationEndedEvent(**common, reason=InvitationEnd[event.data["reason"]])
 
 

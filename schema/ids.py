@@ -52,3 +52,7 @@ def user(text: str) -> UUID:
 
 def group(text: str) -> UUID:
     return only(GROUP, text)
+
+
+def message(text: str) -> UUID:
+    return only(MESSAGE, text)

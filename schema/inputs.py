@@ -115,6 +115,20 @@ class AnswerInvitationInput:
     accept: bool = strawberry.field(description="true: become a member. false: decline.")
 
 
+@strawberry.input(description="How far a group is read.")
+class MarkGroupReadInput:
+    group_id: strawberry.ID = strawberry.field(description=GROUP_ID)
+    up_to: int = strawberry.field(
+        description="The `seq` of the last message or event that was shown. A lower one than `readSeq` changes nothing."
+    )
+
+
+@strawberry.input(description="From where on a group is unread.")
+class MarkGroupUnreadInput:
+    group_id: strawberry.ID = strawberry.field(description=GROUP_ID)
+    message_id: strawberry.ID = strawberry.field(description="The first message that is to be unread.")
+
+
 @strawberry.input(description="What to send.")
 class SendGroupMessageInput:
     group_id: strawberry.ID = strawberry.field(description=GROUP_ID)

@@ -7,8 +7,8 @@ from uuid import UUID
 
 from strawberry.dataloader import DataLoader
 
-from db.records import Group, Membership, Message, User
-from resolvers import groups, memberships, messages, users
+from db.records import Group, Membership, Message, Unread, User
+from resolvers import groups, memberships, messages, unread, users
 from resolvers.access import Door, Viewer
 from resolvers.pages import Page, PageRequest
 from resolvers.refusals import Refusal, not_found
@@ -46,6 +46,10 @@ class Loaders:
     @cached_property
     def messages(self) -> DataLoader[PageKey, Page[Message]]:
         return DataLoader(self._messages)
+
+    @cached_property
+    def unread(self) -> DataLoader[UUID, Unread]:
+        return DataLoader(self._unread)
 
     @cached_property
     def members(self) -> DataLoader[PageKey, Page[Membership]]:
@@ -87,6 +91,10 @@ class Loaders:
 
     async def _newest(self, ids: list[UUID]) -> Sequence[Message | Refusal | None]:
         found = await messages.newest(self.services, self.door, ids)
+        return [found[group_id] for group_id in ids]
+
+    async def _unread(self, ids: list[UUID]) -> Sequence[Unread | Refusal]:
+        found = await unread.of_groups(self.services, self.viewer, self.door, ids)
         return [found[group_id] for group_id in ids]
 
     async def _members(self, keys: list[PageKey]) -> Sequence[Page[Membership] | Refusal]:

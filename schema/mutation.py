@@ -5,7 +5,7 @@ from typing import Annotated, TypeVar
 import strawberry
 
 from db import records
-from resolvers import groups, memberships, messages, users
+from resolvers import groups, memberships, messages, unread, users
 
 from . import ids, inputs, payloads
 from .context import Info
@@ -176,3 +176,25 @@ class Mutation:
         return payloads.SendGroupMessagePayload(
             message=message, message_edge=message_edge(message), replayed=sent.replayed
         )
+
+    @strawberry.mutation(
+        description="Say that you have read a group up to a place, on all your devices. It never goes back: send it "
+        "again, or late, without harm."
+    )
+    async def mark_group_read(
+        self, info: Info, input: Input[inputs.MarkGroupReadInput]
+    ) -> payloads.MarkGroupReadPayload | None:
+        viewer = await info.context.viewer()
+        group = await unread.mark_read(info.context.services, viewer, ids.group(input.group_id), input.up_to)
+        return payloads.MarkGroupReadPayload(group=Group(record=group))
+
+    @strawberry.mutation(
+        description="Say that a message and everything after it is unread, on all your devices. What was sent before "
+        "you joined stays read."
+    )
+    async def mark_group_unread(
+        self, info: Info, input: Input[inputs.MarkGroupUnreadInput]
+    ) -> payloads.MarkGroupUnreadPayload | None:
+        viewer, message_id = await info.context.viewer(), ids.message(input.message_id)
+        group = await unread.mark_unread(info.context.services, viewer, ids.group(input.group_id), message_id)
+        return payloads.MarkGroupUnreadPayload(group=Group(record=group))

@@ -87,6 +87,16 @@ class AnswerInvitationPayload:
     membership: Membership = strawberry.field(description=MEMBERSHIP)
 
 
+@strawberry.type(description="The group is read up to there, or was read further already.")
+class MarkGroupReadPayload:
+    group: Group = strawberry.field(description=GROUP)
+
+
+@strawberry.type(description="The group is unread from there on.")
+class MarkGroupUnreadPayload:
+    group: Group = strawberry.field(description=GROUP)
+
+
 @strawberry.type(
     description="The message is in the group's log, for ever. Not a stream position: messages of others may lie below "
     "it."

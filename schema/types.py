@@ -143,6 +143,24 @@ class Group(Node):
         return Message(record=found) if found else None
 
     @strawberry.field(
+        description="How many messages you have not read: those of others after `readSeq` that were not deleted."
+    )
+    async def unread_count(self, info: Info) -> int:
+        return (await (await info.context.loaders()).unread.load(self.record.id)).count
+
+    @strawberry.field(description="The oldest message that you have not read; null when you have read everything.")
+    async def first_unread(self, info: Info) -> "Message | None":
+        found = (await (await info.context.loaders()).unread.load(self.record.id)).first
+        return Message(record=found) if found else None
+
+    @strawberry.field(
+        description="How far you have read, on any device: everything up to this seq. It begins where you joined; move "
+        "it with `markGroupRead` and `markGroupUnread`."
+    )
+    async def read_seq(self, info: Info) -> int:
+        return (await (await info.context.loaders()).unread.load(self.record.id)).read_seq
+
+    @strawberry.field(
         description="The stream position that everything under this group is at least as new as. "
         "Subscribe to `groupMessages` with `after: headCursor`, and nothing between this query and the subscription is "
         "missed."

@@ -7,6 +7,7 @@ from resolvers.access import ALLOWED, Operation
 
 SHOWN: Mapping[Operation, str] = {
     Operation.READ: "`group` and all that is under it, `groupMessages`",
+    Operation.MARK: "`markGroupRead`, `markGroupUnread`",
     Operation.SEND: "`sendGroupMessage`",
     Operation.ADD_MEMBER: "`addMember`",
     Operation.INVITE_MEMBER: "`inviteMember`",

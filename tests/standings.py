@@ -64,6 +64,7 @@ class Scene:
 
 ACTIONS: Mapping[Operation, Callable[[Scene], Awaitable[JsonValue]]] = {
     Operation.READ: lambda scene: scene.actor.run("Group", id=scene.group_id),
+    Operation.MARK: lambda scene: scene.actor.run("MarkGroupRead", **scene.input(upTo=1)),
     Operation.SEND: lambda scene: scene.actor.run("SendGroupMessage", **scene.input(content="hello")),
     Operation.ADD_MEMBER: lambda scene: scene.actor.run("AddMember", **scene.input(userId=scene.stranger.id)),
     Operation.INVITE_MEMBER: lambda scene: scene.actor.run("InviteMember", **scene.input(userId=scene.stranger.id)),

@@ -12,7 +12,7 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 
-from db import events, groups, memberships, messages, tables, users
+from db import events, groups, memberships, messages, tables, unread, users
 from db.engine import Database, Transaction
 from db.faults import TAKEN, Unavailable, state_of
 from db.records import MESSAGE_KINDS
@@ -21,8 +21,8 @@ from resolvers.users import digest
 from schema import ids
 from tests.harness import Server, World
 
-MODULES: list[ModuleType] = [events, groups, memberships, messages, users]
-WRITES = {"ADD", "KEEP_SENT_ID", "CREATE", "APPEND", "MOVE_END", "CHANGE_GROUP"}
+MODULES: list[ModuleType] = [events, groups, memberships, messages, unread, users]
+WRITES = {"ADD", "KEEP_SENT_ID", "CREATE", "APPEND", "MOVE_END", "CHANGE_GROUP", "KEEP", "MOVE"}
 
 
 @asynccontextmanager
@@ -39,8 +39,10 @@ async def values_of(world: World) -> Mapping[str, Any]:
     ada, bob = await world.users("ada", "bob")
     group_id = await world.group(ada, bob)
     await bob.run("SendGroupMessage", input={"groupId": group_id, "content": "grüße 🎈", "clientMessageId": "an-id"})
+    await bob.run("MarkGroupRead", input={"groupId": group_id, "upTo": 3})
     return {
-        "group": ids.group(group_id), "user": ids.user(bob.id), "sender": ids.user(bob.id), "id": "an-id",
+        "group": ids.group(group_id), "group_id_0": ids.group(group_id), "group_id_1": ids.user(ada.id),
+        "user": ids.user(bob.id), "sender": ids.user(bob.id), "id": "an-id",
         "id_0": ids.group(group_id), "id_1": ids.user(bob.id), "id_2": ids.user(ada.id),
         "digest": digest(bob.token), "seq": 0, "up_to": 100, "limit": 10,
     }  # fmt: skip
@@ -55,7 +57,12 @@ def reads() -> Mapping[str, Statement]:
     }
     after = {f"after {kinds and sorted(kinds)}": events._after_statement(kinds) for kinds in (None, MESSAGE_KINDS)}
     several = {f"{module.__name__}.many": module._many(3) for module in (groups, users)}
-    return found | after | several | {"standings": memberships._standings(2), "newest": messages._newest(2)}
+    return (
+        found
+        | after
+        | several
+        | {"standings": memberships._standings(2), "newest": messages._newest(2), "unread": unread._many(2)}
+    )
 
 
 async def both_ways(transaction: Transaction, statement: Statement, values: Mapping[str, Any]) -> tuple[Any, Any]:

@@ -12,6 +12,7 @@ const ANSWERS = {
     data.createGroup?.group.id ?? data.group?.id ?? first(data.myGroups)?.id ??
     data.myGroupEvents?.group?.id ?? data.myGroupEvents?.groups?.[0]?.id,
   "<inviting group id>": (data) => data.myInvitations?.[0]?.groupId ?? data.myGroupEvents?.invitation?.groupId,
+  "<message id>": (data) => data.sendGroupMessage?.message.id ?? data.groupMessages?.message.id,
   "<user id>": (data) => data.user?.id,
   "<cursor>": (data) =>
     data.group?.startCursor ?? data.group?.headCursor ?? first(data.myGroups)?.headCursor ?? data.groupMessages?.cursor,
@@ -20,6 +21,7 @@ const ANSWERS = {
 const SOURCES = {
   "<group id>": "MyGroups or CreateGroup",
   "<inviting group id>": "MyInvitations",
+  "<message id>": "SendGroupMessage",
   "<user id>": "User",
   "<cursor>": "Group",
 };
