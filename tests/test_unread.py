@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import pytest
 
 from schema import ids
+from tests.counting import statements
 from tests.harness import Json, Person, World, refused
 from tests.inside import many_groups
 from tests.standings import NO_MEMBERS, REMOVED, Standing, scene_for
-from tests.test_seeds import statements
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing_behind")
 
@@ -250,7 +250,7 @@ async def test_a_list_of_500_groups_asks_the_database_as_often_as_one_of_three(w
         sent = [await world.send(ada, group_id) for group_id in (made[0], made[0], made[-1])]
         await mark(reader, made[0], sent[0]["seq"])
         socket = await reader.socket()
-        with statements(world) as seen:
+        with statements(world.server) as seen:
             groups = (await (await socket.follow("MyGroupEvents", snapshot=True)).event())["groups"]
         found = {group["id"]: (group["unreadCount"], group["firstUnread"], group["lastMessage"]) for group in groups}
         assert len(found) == count
