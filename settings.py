@@ -54,6 +54,10 @@ class Settings(BaseSettings):
     max_invitations_per_user: Positive = Field(default=100, description="Open invitations that one user can have.")
     max_members_per_group: Positive = Field(default=10_000, description="Members that one group can have.")
 
+    message_edit_seconds: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="How long senders can edit and delete their messages; 0: for ever."
+    )
+
     max_body_bytes: Positive = Field(default=256 * 1024, description="The largest HTTP body.")
     max_frame_bytes: Positive = Field(default=64 * 1024, description="The largest WebSocket message from a client.")
     max_sockets: Positive = Field(

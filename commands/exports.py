@@ -86,7 +86,9 @@ def _message(people: Mapping[UUID, User], message: Message) -> dict[str, Any]:
         "sender": _person(people, message.sender_id),
         "content": message.content,
         "clientMessageId": message.client_message_id,
+        "editedAt": _moment(message.edited_at) if message.edited_at else None,
         "deletedAt": _moment(message.deleted_at) if message.deleted_at else None,
+        "deletedBy": _person(people, message.deleted_by),
     }
 
 

@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, and_, bindparam, insert, select
+from sqlalchemy import Select, and_, bindparam, insert, select, update
 
 from . import rows, tables
 from .engine import Transaction
@@ -18,12 +18,21 @@ MESSAGES = tables.messages.c
 SENT_IDS = tables.sent_ids.c
 
 ADD = Statement(insert(tables.messages))
+MESSAGE = MESSAGES.id == bindparam("message")
+GET = Statement(select(*rows.MESSAGE.columns).where(MESSAGE))
+CHANGING = ("version", "content", "updated_at", "deleted_at", "deleted_by", "edited_seq", "edited_at")
+CHANGE = Statement(update(tables.messages).where(MESSAGE).values({name: bindparam(name) for name in CHANGING}))
 SENT_ID = Statement(
     select(*rows.SENT_ID.columns).where(
         SENT_IDS.sender_id == bindparam("sender"), SENT_IDS.client_message_id == bindparam("id")
     )
 )
 KEEP_SENT_ID = Statement(insert(tables.sent_ids))
+
+
+async def get(transaction: Transaction, message_id: UUID) -> Message | None:
+    found = await transaction.first(GET, {"message": message_id})
+    return rows.message(found) if found else None
 
 
 async def get_many(transaction: Transaction, ids: Collection[UUID]) -> dict[UUID, Message]:
@@ -60,6 +69,11 @@ async def newest(transaction: Transaction, group_ids: Collection[UUID]) -> dict[
 
 async def add(transaction: Transaction, message: Message) -> None:
     await transaction.run(ADD, rows.MESSAGE.values(message))
+
+
+async def change(transaction: Transaction, message: Message) -> None:
+    """Write what may change of a message whose row is there."""
+    await transaction.run(CHANGE, {"message": message.id} | {name: getattr(message, name) for name in CHANGING})
 
 
 async def sent_id(transaction: Transaction, sender_id: UUID, client_message_id: str) -> SentId | None:

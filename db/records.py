@@ -36,9 +36,11 @@ class GroupEventKind(StrEnum):
     MEMBER_PROMOTED = "MEMBER_PROMOTED"
     MEMBER_DEMOTED = "MEMBER_DEMOTED"
     MESSAGE_SENT = "MESSAGE_SENT"
+    MESSAGE_EDITED = "MESSAGE_EDITED"
+    MESSAGE_DELETED = "MESSAGE_DELETED"
 
 
-MESSAGE_KINDS = frozenset({GroupEventKind.MESSAGE_SENT})
+MESSAGE_KINDS = frozenset({GroupEventKind.MESSAGE_SENT, GroupEventKind.MESSAGE_EDITED, GroupEventKind.MESSAGE_DELETED})
 ACCESS_KINDS = frozenset(GroupEventKind) - MESSAGE_KINDS - {GroupEventKind.DETAILS_CHANGED}
 
 
@@ -114,7 +116,20 @@ class Message:
     client_message_id: str | None
     created_at: datetime
     updated_at: datetime
-    deleted_at: datetime | None
+    deleted_at: datetime | None = None
+    deleted_by: UUID | None = None
+    edited_seq: int | None = None
+    edited_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRevision:
+    """What a message said before it was edited, and the event that had given it this content."""
+
+    message_id: UUID
+    version: int
+    content: str
+    created_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

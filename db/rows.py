@@ -15,6 +15,7 @@ from .records import (
     Membership,
     MembershipStatus,
     Message,
+    MessageRevision,
     SentId,
     Token,
     User,
@@ -44,6 +45,7 @@ TOKEN = Shape(tables.tokens, Token)
 GROUP = Shape(tables.groups, Group)
 MEMBERSHIP = Shape(tables.memberships, Membership)
 MESSAGE = Shape(tables.messages, Message)
+MESSAGE_REVISION = Shape(tables.message_revisions, MessageRevision)
 GROUP_EVENT = Shape(tables.group_events, GroupEvent)
 USER_EVENT = Shape(tables.user_events, UserEvent)
 SENT_ID = Shape(tables.sent_ids, SentId)
@@ -68,6 +70,10 @@ def membership(row: Row) -> Membership:
 
 def message(row: Row) -> Message:
     return Message(*row)
+
+
+def message_revision(row: Row) -> MessageRevision:
+    return MessageRevision(*row)
 
 
 def group_event(row: Row) -> GroupEvent:

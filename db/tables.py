@@ -160,7 +160,11 @@ class MembershipRow(Row, table=True):
 
 
 class MessageRow(Row, table=True):
-    """A message as it is now. `seq` is its place in the log, `version` the seq of the last event that changed it."""
+    """A message as it is now. `seq` is its place in the log, `version` the seq of the last event that changed it.
+
+    `edited_seq` is the event that gave it this content, null while that is the one that sent it. A deleted message
+    keeps its row and loses its content.
+    """
 
     __table_args__ = (
         UniqueConstraint("group_id", "seq"),
@@ -180,6 +184,21 @@ class MessageRow(Row, table=True):
     created_at: datetime = _moment()
     updated_at: datetime = _moment()
     deleted_at: datetime | None = _moment(nullable=True)
+    deleted_by: UUID | None = _id("users.id", nullable=True)
+    edited_seq: int | None = _number(nullable=True)
+    edited_at: datetime | None = _moment(nullable=True)
+
+
+class MessageRevisionRow(Row, table=True):
+    """What a message said before it was edited. `version` is the event that had given it this content, at `created_at`.
+
+    With the message its revisions are deleted.
+    """
+
+    message_id: UUID = _id("messages.id", primary=True)
+    version: int = _number(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    content: str = _text()
+    created_at: datetime = _moment()
 
 
 class ReadPositionRow(Row, table=True):
@@ -242,6 +261,7 @@ tokens: Table = metadata.tables["tokens"]
 groups: Table = metadata.tables["groups"]
 memberships: Table = metadata.tables["memberships"]
 messages: Table = metadata.tables["messages"]
+message_revisions: Table = metadata.tables["message_revisions"]
 read_positions: Table = metadata.tables["read_positions"]
 group_events: Table = metadata.tables["group_events"]
 user_events: Table = metadata.tables["user_events"]

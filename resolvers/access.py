@@ -24,6 +24,8 @@ class Operation(StrEnum):
     READ = "read this group"
     MARK = "mark messages of this group as read"
     SEND = "send messages to this group"
+    CHANGE_OWN_MESSAGE = "change messages of this group"
+    DELETE_ANY_MESSAGE = "delete messages of others in this group"
     ADD_MEMBER = "add members to this group"
     INVITE_MEMBER = "invite people to this group"
     REMOVE_MEMBER = "remove this person from this group"
@@ -38,6 +40,8 @@ ALLOWED: Mapping[Operation, frozenset[tuple[MembershipStatus, MemberRole]]] = {
     Operation.READ: frozenset((ACCEPTED, role) for role in EVERY_ROLE),
     Operation.MARK: frozenset((ACCEPTED, role) for role in EVERY_ROLE),
     Operation.SEND: frozenset((ACCEPTED, role) for role in EVERY_ROLE),
+    Operation.CHANGE_OWN_MESSAGE: frozenset((ACCEPTED, role) for role in EVERY_ROLE),
+    Operation.DELETE_ANY_MESSAGE: frozenset({(ACCEPTED, ADMIN), (ACCEPTED, MODERATOR)}),
     Operation.ADD_MEMBER: frozenset({(ACCEPTED, ADMIN)}),
     Operation.INVITE_MEMBER: frozenset({(ACCEPTED, ADMIN), (ACCEPTED, MODERATOR)}),
     Operation.REMOVE_MEMBER: frozenset({(ACCEPTED, ADMIN), (ACCEPTED, MODERATOR)}),
@@ -81,6 +85,10 @@ def forbidden(operation: Operation, status: MembershipStatus | None) -> Refusal:
     )
 
 
+def allows(membership: Membership | None, operation: Operation) -> bool:
+    return membership is not None and (membership.status, membership.role) in ALLOWED[operation]
+
+
 def judge(standing: Standing | None, operation: Operation) -> Standing:
     """The standing, if it allows the operation.
 
@@ -90,8 +98,7 @@ def judge(standing: Standing | None, operation: Operation) -> Standing:
         raise not_found("group")
     if standing.group.deleted_at is not None:
         raise group_deleted() if standing.is_member else not_found("group")
-    membership = standing.membership
-    if membership is None or (membership.status, membership.role) not in ALLOWED[operation]:
+    if not allows(standing.membership, operation):
         if operation is Operation.ANSWER_INVITATION and standing.is_member:
             raise conflict("You are a member of this group already.")
         raise forbidden(operation, standing.status)

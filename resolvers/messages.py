@@ -88,7 +88,7 @@ async def _append(
     event = log.append(GroupEventKind.MESSAGE_SENT, sender_id, message_id=message_id)
     message = Message(
         id=message_id, group_id=log.group.id, seq=event.seq, version=event.seq, sender_id=sender_id, content=content,
-        client_message_id=client_id, created_at=event.occurred_at, updated_at=event.occurred_at, deleted_at=None,
+        client_message_id=client_id, created_at=event.occurred_at, updated_at=event.occurred_at,
     )  # fmt: skip
     await messages.add(transaction, message)
     log.shows(message)

@@ -36,7 +36,8 @@ def people_of(logged: Iterable[LoggedEvent]) -> set[UUID]:
     """Everybody who is named in these rows."""
     named: set[UUID | None] = set()
     for each in logged:
-        named |= {each.event.actor_id, each.event.subject_id, each.message.sender_id if each.message else None}
+        named |= {each.event.actor_id, each.event.subject_id}
+        named |= {each.message.sender_id, each.message.deleted_by} if each.message else set()
     return {user_id for user_id in named if user_id is not None}
 
 

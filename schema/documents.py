@@ -32,6 +32,7 @@ from graphql import (
 
 from resolvers.pages import DEFAULT_PAGE, LARGEST_PAGE
 from resolvers.refusals import ErrorCode, Refusal, bad_input
+from resolvers.revisions import MOST_REVISIONS
 
 from .execution import Plan
 
@@ -50,7 +51,14 @@ MAX_ERRORS = 10
 PAGE_ARGUMENTS = ("first", "last")
 PAGES = frozenset({"myGroups", "members", "messages", "messageEvents"})
 # How many objects a list without page arguments can give; the whole schema is a list as well.
-LISTS = {"groups": 1_000, "invitations": 100, "myInvitations": 100, "__schema": 500, "__type": 100}
+LISTS = {
+    "groups": 1_000,
+    "invitations": 100,
+    "myInvitations": 100,
+    "revisions": MOST_REVISIONS,
+    "__schema": 500,
+    "__type": 100,
+}
 
 
 def too_complex(message: str) -> Refusal:

@@ -40,7 +40,8 @@ class MessageEventKind(Enum):
         "`clientMessageId`.",
     )
     EDITED = strawberry.enum_value(
-        "EDITED", description="Its sender changed the content. Keep the copy with the higher `version`."
+        "EDITED",
+        description="Its sender changed the content. Keep the copy with the higher `version`, and add no message.",
     )
     DELETED = strawberry.enum_value(
         "DELETED", description="The message was deleted: its content is gone, its place stays. Show a tombstone."

@@ -141,3 +141,14 @@ class SendGroupMessageInput:
         "message and send it again with "
         "every retry: the message is then in the log exactly once, whatever happened to the answers.",
     )
+
+
+@strawberry.input(description="What to say instead.")
+class EditMessageInput:
+    message_id: strawberry.ID = strawberry.field(description="A message of your own.")
+    content: str = strawberry.field(description="1 to 4,000 characters that are not only white space.")
+
+
+@strawberry.input(description="What to delete.")
+class DeleteMessageInput:
+    message_id: strawberry.ID = strawberry.field(description="The message.")

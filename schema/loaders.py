@@ -7,8 +7,8 @@ from uuid import UUID
 
 from strawberry.dataloader import DataLoader
 
-from db.records import Group, Membership, Message, Unread, User
-from resolvers import groups, memberships, messages, unread, users
+from db.records import Group, Membership, Message, MessageRevision, Unread, User
+from resolvers import groups, memberships, messages, revisions, unread, users
 from resolvers.access import Door, Viewer
 from resolvers.pages import Page, PageRequest
 from resolvers.refusals import Refusal, not_found
@@ -59,6 +59,10 @@ class Loaders:
     def newest(self) -> DataLoader[UUID, Message | None]:
         return DataLoader(self._newest)
 
+    @cached_property
+    def revisions(self) -> DataLoader[Message, Sequence[MessageRevision] | None]:
+        return DataLoader(self._revisions)
+
     @property
     def viewer(self) -> Viewer:
         """Raises LookupError in an event that is shown to many: the field has to be named in VIEWER_FIELDS."""
@@ -99,6 +103,9 @@ class Loaders:
 
     async def _members(self, keys: list[PageKey]) -> Sequence[Page[Membership] | Refusal]:
         return await self._pages(keys, memberships.pages)
+
+    async def _revisions(self, shown: list[Message]) -> Sequence[Sequence[MessageRevision] | None]:
+        return await revisions.get_many(self.services, self.viewer, self.door, shown)
 
     async def _pages(self, keys: list[PageKey], read: ReadPages[T]) -> Sequence[Page[T] | Refusal]:
         """One read for each different request, whatever the number of groups."""

@@ -5,7 +5,7 @@ from typing import Annotated, TypeVar
 import strawberry
 
 from db import records
-from resolvers import groups, memberships, messages, unread, users
+from resolvers import groups, memberships, messages, revisions, unread, users
 
 from . import ids, inputs, payloads
 from .context import Info
@@ -176,6 +176,28 @@ class Mutation:
         return payloads.SendGroupMessagePayload(
             message=message, message_edge=message_edge(message), replayed=sent.replayed
         )
+
+    @strawberry.mutation(
+        description="Edit a message of your own. Its place stays; what it says already makes no event, so a repeat is "
+        "harmless."
+    )
+    async def edit_message(
+        self, info: Info, input: Input[inputs.EditMessageInput]
+    ) -> payloads.EditMessagePayload | None:
+        viewer, message_id = await info.context.viewer(), ids.message(input.message_id)
+        message = await revisions.edit(info.context.services, viewer, message_id, content=input.content)
+        return payloads.EditMessagePayload(message=Message(record=message))
+
+    @strawberry.mutation(
+        description="Delete a message: your own, or as a moderator or admin anybody's. Its content is gone for ever, "
+        "its place stays. Deleting it again changes nothing."
+    )
+    async def delete_message(
+        self, info: Info, input: Input[inputs.DeleteMessageInput]
+    ) -> payloads.DeleteMessagePayload | None:
+        viewer, message_id = await info.context.viewer(), ids.message(input.message_id)
+        message = await revisions.delete(info.context.services, viewer, message_id)
+        return payloads.DeleteMessagePayload(message=Message(record=message))
 
     @strawberry.mutation(
         description="Say that you have read a group up to a place, on all your devices. It never goes back: send it "

@@ -109,3 +109,13 @@ class SendGroupMessagePayload:
     replayed: bool = strawberry.field(
         description="Whether an earlier request with this `clientMessageId` had sent it already."
     )
+
+
+@strawberry.type(description="The message says this now, for everybody.")
+class EditMessagePayload:
+    message: Message = strawberry.field(description="The message as it is now.")
+
+
+@strawberry.type(description="The content of the message is gone for ever.")
+class DeleteMessagePayload:
+    message: Message = strawberry.field(description="The message as it is now: a tombstone in its place.")

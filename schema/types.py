@@ -20,7 +20,11 @@ from .enums import MemberRole, MembershipStatus, MessageEventKind
 from .loaders import Loaders
 from .nodes import Node, User, user, user_at_once, user_or_none
 
-MESSAGE_EVENT_KINDS = {GroupEventKind.MESSAGE_SENT: MessageEventKind.SENT}
+MESSAGE_EVENT_KINDS = {
+    GroupEventKind.MESSAGE_SENT: MessageEventKind.SENT,
+    GroupEventKind.MESSAGE_EDITED: MessageEventKind.EDITED,
+    GroupEventKind.MESSAGE_DELETED: MessageEventKind.DELETED,
+}
 
 
 @strawberry.type(description="One user's standing in one group.")
@@ -200,6 +204,13 @@ async def group(info: Info, group_id: UUID) -> Group:
     return Group(record=await (await info.context.loaders()).group.load(group_id))
 
 
+@strawberry.type(description="What a message said before it was edited.")
+class MessageRevision:
+    content: str = strawberry.field(description="What it said.")
+    version: int = strawberry.field(description="The seq of the event that had given it this content.")
+    created_at: datetime = strawberry.field(description="When it was given this content.")
+
+
 @strawberry.type(description="What a member sent.")
 class Message(Node):
     record: strawberry.Private[records.Message]
@@ -216,7 +227,9 @@ class Message(Node):
     def sender(self, info: Info) -> User:
         return user_at_once(info, self.record.sender_id)
 
-    @strawberry.field(description="What was sent, byte for byte: 1 to 4,000 characters.")
+    @strawberry.field(
+        description="What it says, byte for byte: 1 to 4,000 characters. Empty once it is deleted: show a tombstone."
+    )
     def content(self) -> str:
         return self.record.content
 
@@ -247,6 +260,30 @@ class Message(Node):
     @strawberry.field(description="When it changed last.")
     def updated_at(self) -> datetime:
         return self.record.updated_at
+
+    @strawberry.field(description="When its sender edited it last; null if they never did.")
+    def edited_at(self) -> datetime | None:
+        return self.record.edited_at
+
+    @strawberry.field(description="When it was deleted; null while it is not. It keeps its place in the lists.")
+    def deleted_at(self) -> datetime | None:
+        return self.record.deleted_at
+
+    @strawberry.field(description="Who deleted it: its sender, a moderator or an admin. Null while it is not deleted.")
+    async def deleted_by(self, info: Info) -> User | None:
+        return await user_or_none(info, self.record.deleted_by)
+
+    @strawberry.field(
+        description="What it said before it was edited, oldest first: up to 100, and none once it is deleted. For its "
+        "sender, moderators and admins; null for others."
+    )
+    async def revisions(self, info: Info) -> list[MessageRevision] | None:
+        found = await (await info.context.loaders()).revisions.load(self.record)
+        return None if found is None else [_revision(each) for each in found]
+
+
+def _revision(record: records.MessageRevision) -> MessageRevision:
+    return MessageRevision(content=record.content, version=record.version, created_at=record.created_at)
 
 
 @strawberry.type(description="A message in a list.")

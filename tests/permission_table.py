@@ -9,6 +9,8 @@ SHOWN: Mapping[Operation, str] = {
     Operation.READ: "`group` and all that is under it, `groupMessages`",
     Operation.MARK: "`markGroupRead`, `markGroupUnread`",
     Operation.SEND: "`sendGroupMessage`",
+    Operation.CHANGE_OWN_MESSAGE: "`editMessage` and `deleteMessage` of one's own message, its `revisions`",
+    Operation.DELETE_ANY_MESSAGE: "`deleteMessage` of anybody's message, its `revisions`",
     Operation.ADD_MEMBER: "`addMember`",
     Operation.INVITE_MEMBER: "`inviteMember`",
     Operation.REMOVE_MEMBER: "`removeMember`",

@@ -44,7 +44,10 @@ EVERY_STANDING = [*NO_MEMBERS, *NO_MEMBERS_WITH_ROLES, *MEMBERS]
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A group with a secret name, its admin, a member, a stranger, and the actor whose standing is tried out."""
+    """A group with a secret name, its admin, a member, a stranger, and the actor whose standing is tried out.
+
+    `own_id` is a message that the actor sent while they were a member, or else anybody's; `other_id` is not theirs.
+    """
 
     world: World
     group_id: str
@@ -53,6 +56,8 @@ class Scene:
     member: Person
     stranger: Person
     actor: Person
+    own_id: str
+    other_id: str
 
     def input(self, **more: Any) -> Json:
         """Variables of a mutation about the group."""
@@ -66,6 +71,10 @@ ACTIONS: Mapping[Operation, Callable[[Scene], Awaitable[JsonValue]]] = {
     Operation.READ: lambda scene: scene.actor.run("Group", id=scene.group_id),
     Operation.MARK: lambda scene: scene.actor.run("MarkGroupRead", **scene.input(upTo=1)),
     Operation.SEND: lambda scene: scene.actor.run("SendGroupMessage", **scene.input(content="hello")),
+    Operation.CHANGE_OWN_MESSAGE: lambda scene: scene.actor.run(
+        "EditMessage", input={"messageId": scene.own_id, "content": "edited"}
+    ),
+    Operation.DELETE_ANY_MESSAGE: lambda scene: scene.actor.run("DeleteMessage", input={"messageId": scene.other_id}),
     Operation.ADD_MEMBER: lambda scene: scene.actor.run("AddMember", **scene.input(userId=scene.stranger.id)),
     Operation.INVITE_MEMBER: lambda scene: scene.actor.run("InviteMember", **scene.input(userId=scene.stranger.id)),
     Operation.REMOVE_MEMBER: lambda scene: scene.actor.run("RemoveMember", **scene.input(userId=scene.member.id)),
@@ -84,11 +93,12 @@ async def scenes_for(world: World, standings: Iterable[Standing]) -> dict[Standi
     admin, member, stranger = await world.users("admin", "member", "stranger")
     secret = f"secret-{uuid.uuid4().hex}"
     group_id = await world.group(admin, member, name=secret)
+    message_id = (await world.send(admin, group_id))["id"]
     scenes: dict[Standing, Scene] = {}
     for standing in standings:
-        scene = Scene(world, group_id, secret, admin, member, stranger, await world.user("actor"))
-        await _take_place(scene, standing)
-        scenes[standing] = scene
+        actor = await world.user("actor")
+        scene = Scene(world, group_id, secret, admin, member, stranger, actor, message_id, message_id)
+        scenes[standing] = await _take_place(scene, standing)
     return scenes
 
 
@@ -97,22 +107,29 @@ async def scene_for(world: World, standing: Standing) -> Scene:
     return (await scenes_for(world, [standing]))[standing]
 
 
-async def _take_place(scene: Scene, standing: Standing) -> None:
+async def _take_place(scene: Scene, standing: Standing) -> Scene:
     subject = scene.input(userId=scene.actor.id)
     if standing in (REMOVED, LEFT):
         await scene.admin.run("AddMember", **subject)
+        scene = await _spoken(scene)
         if standing is REMOVED:
             await scene.admin.run("RemoveMember", **subject)
         else:
             await scene.actor.run("LeaveGroup", **scene.input())
     elif standing.status is ACCEPTED:
         await scene.admin.run("AddMember", **scene.input(userId=scene.actor.id, role=standing.role))
+        scene = await _spoken(scene)
     elif standing.status is not None:
         await scene.admin.run("InviteMember", **subject)
         if standing.status is REJECTED:
             await scene.actor.run("AnswerInvitation", **scene.input(accept=False))
         if standing in NO_MEMBERS_WITH_ROLES:
             await _forge_role(scene, standing)
+    return scene
+
+
+async def _spoken(scene: Scene) -> Scene:
+    return replace(scene, own_id=(await scene.world.send(scene.actor, scene.group_id))["id"])
 
 
 async def _forge_role(scene: Scene, standing: Standing) -> None:

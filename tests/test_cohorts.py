@@ -128,7 +128,11 @@ async def test_what_a_cohort_is_shown_of_every_field_is_what_each_member_is_show
             )
             alone = await (await person.socket()).subscribe(resumed, variables(resumed, given))
             assert await alone.event() == event
+            await alone.complete()
         assert mentions(live[ada], ada) and not mentions(live[ada], ben, "viewerMembership")  # noqa: PT018
+        for stream in together.values():
+            await stream.complete()
+        await joined(world, 0)
 
 
 def mentions(event: Json, person: Person, below: str | None = None) -> bool:

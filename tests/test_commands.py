@@ -233,6 +233,9 @@ async def test_export_log_gives_every_event_of_a_group_in_order_as_json_lines(se
     start = await ada.head(group_id)
     first = await world.send(grace, group_id, "e4, “König”\n\U0001f3c1", "mine-1")
     await ada.run("UpdateGroup", input={"groupId": group_id, "name": "Go"})
+    second = await world.send(grace, group_id, "d5")
+    edited = await grace.run("EditMessage", input={"messageId": second["id"], "content": "c5"})
+    deleted = await ada.run("DeleteMessage", input={"messageId": second["id"]})
     await ada.run("RemoveMember", input={"groupId": group_id, "userId": grace.id})
 
     events = [json.loads(each) for each in (await output(server.settings, "export-log", group_id)).splitlines()]
@@ -242,10 +245,13 @@ async def test_export_log_gives_every_event_of_a_group_in_order_as_json_lines(se
         "MEMBER_ADDED",
         "MESSAGE_SENT",
         "DETAILS_CHANGED",
+        "MESSAGE_SENT",
+        "MESSAGE_EDITED",
+        "MESSAGE_DELETED",
         "MEMBER_REMOVED",
     ]
-    assert [event["seq"] for event in events] == [1, 2, 3, 4, 5]
-    sent, removed = events[2], events[4]
+    assert [event["seq"] for event in events] == list(range(1, 9))
+    sent, removed = events[2], events[-1]
     person = {"id": grace.id, "username": grace.username}
     assert sent["message"] == {
         "id": first["id"],
@@ -253,8 +259,15 @@ async def test_export_log_gives_every_event_of_a_group_in_order_as_json_lines(se
         "sender": person,
         "content": "e4, “König”\n\U0001f3c1",
         "clientMessageId": "mine-1",
+        "editedAt": None,
         "deletedAt": None,
+        "deletedBy": None,
     }
+    tombstone = events[4]["message"]
+    assert [event["message"] for event in events[5:7]] == [tombstone, tombstone]
+    assert (tombstone["content"], tombstone["deletedBy"]["id"]) == ("", ada.id)
+    assert tombstone["editedAt"] == edited["message"]["editedAt"]
+    assert tombstone["deletedAt"] == deleted["message"]["deletedAt"]
     assert sent["actor"] == person
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", sent["occurredAt"])
     assert sent["occurredAt"] == first["createdAt"]

@@ -15,7 +15,7 @@ from typer.main import get_command
 
 import dev
 from commands import parser
-from resolvers import groups, pages, text
+from resolvers import groups, pages, revisions, text
 from resolvers.refusals import ErrorCode
 from schema import documents, frames
 from settings import Settings
@@ -189,6 +189,7 @@ LIMITS: dict[str, tuple[int, ...]] = {
     "Characters of a group's name": (text.MAX_GROUP_NAME,),
     "Characters of a group's description": (text.MAX_DESCRIPTION,),
     "Characters of a message's content": (text.MAX_CONTENT,),
+    "Earlier contents of one message": (revisions.MOST_REVISIONS,),
     "Characters of a `clientMessageId`": (text.MAX_CLIENT_MESSAGE_ID,),
     "Objects of a page": (pages.LARGEST_PAGE,),
     "`memberIds` of `createGroup`": (groups.MAX_INITIAL_MEMBERS,),

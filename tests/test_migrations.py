@@ -125,9 +125,14 @@ async def differences(url: str) -> list[object]:
 
 
 async def shape(url: str) -> list[tuple[object, ...]]:
-    """Every column, constraint and index in the database's own words, whatever order a table's lines stand in."""
+    """Every column, constraint and index in the database's own words, whatever order a table's lines stand in. SQLite
+    quotes the name of a table that was rebuilt.
+    """
     rows = await execute(url, SQLITE_SHAPE if url.startswith("sqlite") else POSTGRES_SHAPE)
-    return [tuple(sorted(line.strip(" \t,") for line in str(value).splitlines()) for value in row) for row in rows]
+    return [
+        tuple(sorted(line.strip(" \t,").replace('"', "") for line in str(value).splitlines()) for value in row)
+        for row in rows
+    ]
 
 
 async def test_alembic_finds_no_difference_between_the_migrations_and_the_tables(database: str) -> None:

@@ -34,6 +34,8 @@ PENDING, ACCEPTED, REJECTED = "PENDING", "ACCEPTED", "REJECTED"
 EVERYBODY = {MEMBER, MODERATOR, ADMIN}
 ROLES_THAT_MAY = {
     "sendGroupMessage": EVERYBODY,
+    "editMessage": EVERYBODY,
+    "deleteMessage": EVERYBODY,
     "leaveGroup": EVERYBODY,
     "groupMessages": EVERYBODY,
     "inviteMember": {MODERATOR, ADMIN},
@@ -45,9 +47,14 @@ ROLES_THAT_MAY = {
 }
 
 CREATE = "mutation ($input: CreateGroupInput!) { createGroup(input: $input) { group { id startCursor } } }"
-MESSAGE = "fragment Parts on Message { id seq version content clientMessageId createdAt sender { id } }"
+MESSAGE = """fragment Parts on Message {
+    id seq version content clientMessageId createdAt updatedAt editedAt deletedAt sender { id } deletedBy { id } }"""
 SEND = f"""mutation ($input: SendGroupMessageInput!) {{ sendGroupMessage(input: $input) {{
     replayed message {{ ...Parts }} }} }}
+{MESSAGE}"""
+EDIT = f"""mutation ($input: EditMessageInput!) {{ editMessage(input: $input) {{ message {{ ...Parts }} }} }}
+{MESSAGE}"""
+DELETE = f"""mutation ($input: DeleteMessageInput!) {{ deleteMessage(input: $input) {{ message {{ ...Parts }} }} }}
 {MESSAGE}"""
 FOLLOW_MESSAGES = f"""subscription ($groupId: ID!, $after: String) {{
     groupMessages(groupId: $groupId, after: $after) {{ cursor seq kind message {{ ...Parts }} }} }}
@@ -59,11 +66,10 @@ LOG = f"""query ($id: ID!, $after: String!) {{ group(id: $id) {{
 
 
 def document(name: str) -> str:
-    """A mutation of which only the outcome matters."""
-    if name == "createGroup":
-        return CREATE
-    if name == "sendGroupMessage":
-        return SEND
+    """A mutation; of most only the outcome matters."""
+    known = {"createGroup": CREATE, "sendGroupMessage": SEND, "editMessage": EDIT, "deleteMessage": DELETE}
+    if name in known:
+        return known[name]
     return f"mutation ($input: {name[0].upper()}{name[1:]}Input!) {{ {name}(input: $input) {{ __typename }} }}"
 
 
@@ -72,7 +78,9 @@ def document(name: str) -> str:
 
 @dataclass(frozen=True)
 class Act:
-    """Somebody does something; people and groups by number. What does not belong to the operation is not looked at."""
+    """Somebody does something; people, groups and messages by number. What does not belong to the operation is not
+    looked at.
+    """
 
     name: str
     who: int
@@ -82,6 +90,7 @@ class Act:
     text: str = ""
     client_id: str | None = None
     accept: bool = True
+    message: int = 0
     with_whom: tuple[int, ...] = ()
 
     def __repr__(self) -> str:
@@ -100,6 +109,7 @@ class Act:
             "removeMember": subject,
             "answerInvitation": {"accept": self.accept},
             "sendGroupMessage": {"content": self.text, "clientMessageId": self.client_id},
+            "editMessage": {"content": self.text},
         }.get(self.name, {})
 
 
@@ -110,6 +120,7 @@ GROUP = st.sampled_from([0, 0, 0, 1, 1, 2, 3])
 ROLE = st.sampled_from([MEMBER, MODERATOR, ADMIN])
 TEXT = st.sampled_from(["a", "b", "ü👋"])
 ACCEPT = st.booleans()
+SENT_BEFORE = st.integers(0, 3)
 CLIENT_ID = st.sampled_from([None, None, "1", "2"])
 
 
@@ -119,6 +130,8 @@ def act(name: str, **parts: st.SearchStrategy[Any]) -> st.SearchStrategy[Act]:
 
 CHANGES = (
     act("sendGroupMessage", text=TEXT, client_id=CLIENT_ID),
+    act("editMessage", message=SENT_BEFORE, text=TEXT),
+    act("deleteMessage", message=SENT_BEFORE),
     act("addMember", whom=WHOM, role=ROLE),
     act("inviteMember", whom=WHOM),
     act("answerInvitation", accept=ACCEPT),
@@ -160,6 +173,25 @@ class ModelGroup:
     deleted: bool = False
     people: dict[int, Standing] = field(default_factory=dict[int, Standing])
     messages: list[Json] = field(default_factory=list[Json])
+    # Every event about a message, with the message as the event made it.
+    log: list[tuple[str, Json]] = field(default_factory=list[tuple[str, Json]])
+
+    def happened(self, kind: str, message: Json) -> None:
+        """An event made this of a message."""
+        self.log.append((kind, message))
+        self.messages = [message if each["id"] == message["id"] else each for each in self.messages]
+        if kind == "SENT":
+            self.messages.append(message)
+
+    def first_content(self, message: Json) -> str:
+        return next(each["content"] for _, each in self.log if each["id"] == message["id"])
+
+    def refusal_of_change(self, act: Act, message: Json, is_own: bool) -> str | None:
+        """The code with which editing or deleting is refused to a member."""
+        deletes_any = act.name == "deleteMessage" and self.people[act.who].role in (MODERATOR, ADMIN)
+        if not is_own and not deletes_any:
+            return "FORBIDDEN"
+        return "CONFLICT" if act.name == "editMessage" and message["deletedAt"] else None
 
     def members(self) -> dict[int, Standing]:
         return {who: each for who, each in self.people.items() if each.status == ACCEPTED}
@@ -257,7 +289,7 @@ class Following:
             await self.read()
 
     async def read_up_to_now(self) -> None:
-        while len(self.events) < len(self.group.messages):
+        while len(self.events) < len(self.group.log):
             await self.read()
         self.check()
 
@@ -276,9 +308,16 @@ class Following:
             await self.read()
 
     def check(self) -> None:
-        """What was read is the log from its start on, each message once and whole."""
-        assert [event["message"] for event in self.events] == self.group.messages[: len(self.events)]
-        assert all(event["kind"] == "SENT" and event["seq"] == event["message"]["seq"] for event in self.events)
+        """What was read is the log from its start on, each event once, with a message that is not older than it."""
+        made = self.group.log[: len(self.events)]
+        assert [(event["kind"], event["seq"]) for event in self.events] == [
+            (kind, message["version"]) for kind, message in made
+        ]
+        known = {(message["id"], message["version"]): message for _, message in self.group.log}
+        for event, (_, message) in zip(self.events, made, strict=True):
+            shown = event["message"]
+            assert shown["version"] >= message["version"]
+            assert shown == known[message["id"], shown["version"]]
 
 
 class Phone:
@@ -358,7 +397,10 @@ class Play:
 
     async def ask(self, act: Act, group: ModelGroup | None = None) -> Json:
         """The payload, or GraphQLFailure."""
-        input = act.input([person.id for person in self.people]) | ({"groupId": group.id} if group else {})
+        return await self.ask_with(act, {"groupId": group.id} if group else {})
+
+    async def ask_with(self, act: Act, more: Json) -> Json:
+        input = act.input([person.id for person in self.people]) | more
         return (await self.people[act.who].client.execute(document(act.name), {"input": input}))[act.name]
 
     async def create(self, act: Act) -> None:
@@ -383,6 +425,8 @@ class Play:
                 await phone.connect()
             case "sendGroupMessage":
                 await self.send(act, group)
+            case "editMessage" | "deleteMessage":
+                await self.touch(act, group)
             case _:
                 await self.change(act, group)
 
@@ -411,14 +455,32 @@ class Play:
         """An id that its sender has used before gives the earlier message, or CONFLICT."""
         earlier = self.sent(act)
         code = group.refusal(act)
-        if code is None and earlier and (earlier[0] is not group or earlier[1]["content"] != act.text):
+        if code is None and earlier and (earlier[0] is not group or group.first_content(earlier[1]) != act.text):
             code = "CONFLICT"
         with self.as_predicted(code, act, group):
             payload = await self.ask(act, group)
             assert payload["replayed"] == (earlier is not None)
             if earlier is None:
-                group.messages.append(payload["message"])
+                group.happened("SENT", payload["message"])
             assert payload["message"] == (earlier[1] if earlier else group.messages[-1])
+
+    async def touch(self, act: Act, group: ModelGroup) -> None:
+        """Edit or delete a message. What it says already, or is deleted already, makes no event."""
+        if not group.messages:
+            return
+        message = group.messages[act.message % len(group.messages)]
+        is_own = message["sender"]["id"] == self.people[act.who].id
+        code = group.refusal(act) or group.refusal_of_change(act, message, is_own)
+        with self.as_predicted(code, act, group):
+            shown = (await self.ask_with(act, {"messageId": message["id"]}))["message"]
+            if act.name == "editMessage" and message["content"] != act.text:
+                assert (shown["content"], shown["editedAt"]) == (act.text, shown["updatedAt"])
+                group.happened("EDITED", shown)
+            elif act.name == "deleteMessage" and message["deletedAt"] is None:
+                assert (shown["content"], shown["deletedBy"]["id"]) == ("", self.people[act.who].id)
+                group.happened("DELETED", shown)
+            assert shown == group.messages[act.message % len(group.messages)]
+            assert shown["version"] == group.log[-1][1]["version"] or shown == message
 
     def sent(self, act: Act) -> tuple[ModelGroup, Json] | None:
         """The message that this person sent with this id."""
@@ -433,8 +495,14 @@ class Play:
         if act.name == "createGroup":
             await self.create(act)
             return
+        group = self.groups[act.group % len(self.groups)]
         try:
-            await self.ask(act, self.groups[act.group % len(self.groups)])
+            if act.name in ("editMessage", "deleteMessage"):
+                found = await self.people[act.who].client.execute(LOG, {"id": group.id, "after": group.start})
+                if ids := [message["id"] for message in found["group"]["messages"]["nodes"]]:
+                    await self.ask_with(act, {"messageId": ids[act.message % len(ids)]})
+            else:
+                await self.ask(act, group)
         except GraphQLFailure as failure:
             if failure.code not in ("FORBIDDEN", "NOT_FOUND", "CONFLICT", "GROUP_DELETED"):
                 raise

@@ -14,6 +14,7 @@ const ANSWERS = {
   "<inviting group id>": (data) => data.myInvitations?.[0]?.groupId ?? data.myGroupEvents?.invitation?.groupId,
   "<message id>": (data) => data.sendGroupMessage?.message.id ?? data.groupMessages?.message.id,
   "<user id>": (data) => data.user?.id,
+  "<message id>": (data) => data.sendGroupMessage?.message?.id,
   "<cursor>": (data) =>
     data.group?.startCursor ?? data.group?.headCursor ?? first(data.myGroups)?.headCursor ?? data.groupMessages?.cursor,
 };
@@ -23,6 +24,7 @@ const SOURCES = {
   "<inviting group id>": "MyInvitations",
   "<message id>": "SendGroupMessage",
   "<user id>": "User",
+  "<message id>": "SendGroupMessage",
   "<cursor>": "Group",
 };
 
