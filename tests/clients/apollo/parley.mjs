@@ -101,7 +101,9 @@ const messages = {
     const reached = get("seq", sent.findLast(({ cursor }) => cursor));
     const anew = pageInfo?.hasPreviousPage && !args?.before && !(reached >= get("seq", came[0]));
     const kept = new Map();
-    for (const edge of [...(anew ? [] : sent), ...drafts, ...came]) {
+    // What was edited or deleted before the list begins comes with an older page.
+    const isBefore = (edge) => !pageInfo && held.pageInfo?.hasPreviousPage && get("seq", edge) < get("seq", sent[0]);
+    for (const edge of [...(anew ? [] : sent), ...drafts, ...came.filter((edge) => !isBefore(edge))]) {
       const other = kept.get(key(edge));
       const isNewer = !other || get("version", other) < get("version", edge);
       if (isNewer || (!other.cursor && get("version", other) === get("version", edge))) kept.set(key(edge), edge);
@@ -149,7 +151,7 @@ export function send(client, sender, groupId, content, clientMessageId = crypto.
 export function draft(sender, content, clientMessageId) {
   const [now, seq] = [new Date().toISOString(), Number.MAX_SAFE_INTEGER];
   const parts = { id: clientMessageId, seq, version: 0, content, clientMessageId, createdAt: now, updatedAt: now };
-  return { __typename: "Message", ...parts, sender };
+  return { __typename: "Message", ...parts, editedAt: null, deletedAt: null, sender };
 }
 
 /**

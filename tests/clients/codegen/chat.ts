@@ -49,7 +49,7 @@ export class Refusal extends Error {
 export function draft(sender: Person, content: string, clientMessageId: string = crypto.randomUUID()): Message {
   const now = new Date().toISOString();
   const place = { id: clientMessageId, seq: Infinity, version: 0 };
-  return { ...place, sender, content, clientMessageId, createdAt: now, updatedAt: now };
+  return { ...place, sender, content, clientMessageId, createdAt: now, updatedAt: now, editedAt: null, deletedAt: null };
 }
 
 /** Keep each message once, whichever of draft, answer, event and page comes first: the higher version stays. */

@@ -111,6 +111,7 @@ export const openChat = (client, viewer, groupId) => ({
   kept: new Map(),
   watchers: new Set(),
   cursor: null, // everything before this stream position is in the list
+  oldest: 0, // the seq that the list begins with; what is older comes with an older page
   pageInfo: null, // of the oldest page
   sending: null,
 });
@@ -137,7 +138,8 @@ function drop(chat, gone) {
 }
 
 function changed(chat) {
-  chat.list = [...chat.kept.values()].sort((one, other) => one.seq - other.seq);
+  const shown = [...chat.kept.values()].filter(({ seq }) => seq >= chat.oldest);
+  chat.list = shown.sort((one, other) => one.seq - other.seq);
   chat.watchers.forEach((watcher) => watcher());
 }
 
@@ -207,6 +209,7 @@ async function fetchPage(chat, before) {
   const { headCursor, messages } = data.group;
   chat.pageInfo = messages.pageInfo;
   if (!before) chat.cursor = headCursor; // the position that came with the newest page
+  chat.oldest = messages.pageInfo.hasPreviousPage ? messages.edges[0].node.seq : 0;
   keep(chat, ...messages.edges.map(({ node }) => node));
 }
 
