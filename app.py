@@ -14,23 +14,26 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
+from uvicorn.config import STARTUP_FAILURE
 
 from db.engine import Appended, Database, Unavailable
 from db.lock import LockError, ServerLock
-from db.migrate import SchemaError, ensure, is_current
-from delivery.bus import Bus, BusUnavailable
+from db.migrate import NotYet, SchemaError, ensure, is_current
+from delivery.bus import BrokerAway, Bus, BusUnavailable
 from delivery.stream import Streams
 from logs import PlainRefusals, RequestIds, StartRefused, configure_logs
 from resolvers.passwords import Hasher
 from resolvers.reader import LogReader, batch_of, hint_of
 from resolvers.services import Services
 from schema import graphiql
-from schema.endpoint import Endpoint, not_allowed
+from schema.endpoint import Endpoint, not_allowed, not_yet
 from schema.origins import Cors, Origins
 from schema.socket import SocketEndpoint
 from settings import Settings
 
+AGAIN_SECONDS = 1.0  # between two attempts to reach what is not there yet, and at most for a migration in each
 END_SECONDS = 2.0  # for each part of a process that ends, after its requests had theirs
+REFUSALS = (BusUnavailable, LockError, SchemaError)
 
 log = structlog.get_logger("parley.app")
 
@@ -50,55 +53,90 @@ class Process:
         self.endpoint = Endpoint(self.services)
         self.origins = Origins(settings.allowed_origins)
         self.sockets = SocketEndpoint(self.services, self.origins.allows)
+        self.serves = False
+        self._delivery = AsyncExitStack()
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
-        """Raises what keeps this process from serving, in one sentence each: AlreadyServed, SchemaError,
-        BusUnavailable.
+        """Until everything is there, requests and sockets are turned away.
+
+        Raises what waiting would not mend, in one sentence each: AlreadyServed, SchemaError, BusUnavailable.
         """
         lock = ServerLock(self.settings.database_url)
         lock.acquire()
+        waiting: asyncio.Task[None] | None = None
         try:
-            await ensure(self.settings.database_url, upgrade=self.settings.is_sqlite)
-            delivery = AsyncExitStack()
             try:
-                await delivery.enter_async_context(self.bus)
-                await delivery.enter_async_context(self.streams)
-                self.database.after_commit = self._announce
-                log.info(
-                    "started",
-                    database=self.settings.database_url.split(":", 1)[0],
-                    bus=self.settings.broadcast_url.split(":", 1)[0],
-                )
-                yield
-            finally:
-                await _ended("delivery", delivery.aclose())
+                await self._begin()
+            except (NotYet, BrokerAway) as missing:
+                waiting = asyncio.create_task(self._begin_at_last(missing))
+            yield
         finally:
+            if waiting is not None:
+                waiting.cancel()
+                await _ended("start", asyncio.gather(waiting, return_exceptions=True))
+            await _ended("delivery", self._delivery.aclose())
             await _ended("database", self.database.stop())
             self.hasher.stop()
             lock.release()
+
+    async def _begin(self) -> None:
+        """Open the way to the engines, then let everybody in. May be called again after NotYet and BrokerAway."""
+        given = self.settings
+        await ensure(given.database_url, upgrade=given.is_sqlite, wait_seconds=AGAIN_SECONDS)
+        await self._delivery.enter_async_context(self.bus)
+        await self._delivery.enter_async_context(self.streams)
+        self.database.after_commit = self._announce
+        self.serves = True
+        log.info("started", database=given.database_url.split(":", 1)[0], bus=given.broadcast_url.split(":", 1)[0])
+
+    async def _begin_at_last(self, missing: Exception) -> None:
+        """Try again until it works, and end the process for what waiting would not mend."""
+        told: type[Exception] | None = None
+        while not self.serves:
+            if type(missing) is not told:
+                told = type(missing)
+                log.warning("waiting", reason=str(missing), again_seconds=AGAIN_SECONDS)
+            await asyncio.sleep(AGAIN_SECONDS)
+            try:
+                await self._begin()
+            except (NotYet, BrokerAway) as error:
+                missing = error
+            except REFUSALS as refused:
+                log.error("start_refused", reason=str(refused))
+                raise SystemExit(STARTUP_FAILURE) from None
+            except Exception:
+                log.exception("start_failed")
+                raise SystemExit(STARTUP_FAILURE) from None
 
     def _announce(self, appended: Sequence[Appended]) -> None:
         self.streams.announce((hint_of(each), batch_of(each)) for each in appended)
 
     async def graphql(self, request: Request) -> ASGIApp:
         if request.method == "POST":
-            return self.endpoint
+            return self.post
         if self.settings.graphiql == "on" and graphiql.wanted(request):
             return graphiql.page()
         return not_allowed()
 
+    async def post(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await (self.endpoint if self.serves else not_yet())(scope, receive, send)
+
     async def socket(self, websocket: WebSocket) -> None:
-        await self.sockets.handle_socket(websocket)
+        if self.serves:
+            await self.sockets.handle_socket(websocket)
+        else:
+            await self.sockets.turn_away(websocket, "Not ready yet")
 
     async def ready(self, _: Request) -> Response:
         """Whether the database, its schema and the broker can be used."""
-        states = {"database": False, "schema": False, "broker": self.bus.well}
+        states = {"database": False, "schema": False, "broker": self.serves and self.bus.well}
         try:
             async with self.database.read() as transaction:
                 states |= {"database": True, "schema": await is_current(transaction)}
         except (Unavailable, SQLAlchemyError) as error:
-            log.warning("not_ready", error=type(error).__name__)
+            if self.serves:  # else it was told at the start
+                log.warning("not_ready", error=type(error).__name__)
         return JSONResponse(states, 200 if all(states.values()) else 503)
 
 
@@ -143,8 +181,10 @@ def create(settings: Settings) -> Starlette:
         try:
             async with process.running():
                 yield
-        except (BusUnavailable, LockError, SchemaError) as refused:
+        except REFUSALS as refused:
             raise StartRefused(str(refused)) from refused
+        except asyncio.CancelledError:
+            pass  # by a process that ends at once, and has said why
 
     routes = [
         Route("/graphql", process.graphql, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
@@ -158,7 +198,7 @@ def create(settings: Settings) -> Starlette:
         Middleware(PlainRefusals),
         Middleware(RequestIds),
         Middleware(Cors, origins=process.origins),
-        Middleware(Straight, path="/graphql", endpoint=process.endpoint),
+        Middleware(Straight, path="/graphql", endpoint=process.post),
     ]
     return Starlette(routes=routes, middleware=middleware, lifespan=lifespan)
 

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import socket
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -14,8 +15,8 @@ from commands import demo as demo_world
 from commands.common import refusals, refuse, settings
 from db.engine import utc_now
 from db.lock import ServerLock
-from db.migrate import ensure, place
-from delivery.bus import Bus
+from db.migrate import NotYet, ensure, place
+from delivery.bus import BrokerAway, Bus
 from schema.wire import FrameProtocol
 from settings import Settings
 
@@ -49,7 +50,7 @@ def serve(
 
 
 def _prepared(given: Settings, host: str, port: int, demo: bool) -> tuple[socket.socket, str]:
-    """The listening socket of a server that will find everything it needs, and what to say of its demo world."""
+    """The listening socket of a server that nothing keeps from serving, and what to say of its demo world."""
     lock = ServerLock(given.database_url)
     lock.acquire()
     try:
@@ -130,10 +131,11 @@ def _why_not(error: OSError, host: str, port: int) -> str:
 
 
 async def check_neighbours(given: Settings) -> None:
-    """Raises SchemaError or BusUnavailable."""
-    await ensure(given.database_url, upgrade=given.is_sqlite)
-    async with Bus(given.broadcast_url):
-        pass
+    """Raises SchemaError or BusUnavailable, but not for what the app will wait for."""
+    with suppress(NotYet, BrokerAway):
+        await ensure(given.database_url, upgrade=given.is_sqlite, wait_seconds=0)
+        async with Bus(given.broadcast_url):
+            pass
 
 
 async def _told(given: Settings) -> str:

@@ -18,6 +18,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from db.faults import UNREACHABLE_POSTGRES, state_of
 from db.lock import FileLock, Held, LockError, sqlite_file, waiting
 from db.tables import metadata
 from db.transactions import Transaction
@@ -30,7 +31,7 @@ KNOWN = tuple(sorted(path.name[:4] for path in (SCRIPTS / "versions").glob("[0-9
 HEAD = KNOWN[-1]
 
 CONNECT_SECONDS = 5
-LOCK_SECONDS = 60  # for the lock of the migrations, and for each lock on a table that a migration needs
+LOCK_SECONDS = 60.0  # for the lock of the migrations, and for each lock on a table that a migration needs
 ADVISORY_LOCK = 0x7061726C6579  # "parley"
 VERSION_TABLE = "alembic_version"
 VERSION = text("SELECT version_num FROM alembic_version")
@@ -45,6 +46,10 @@ class SchemaError(Exception):
     """The database or its schema cannot be used as it is; the message is one sentence for a person."""
 
 
+class NotYet(SchemaError):
+    """Waiting may mend it: PostgreSQL is not there, starts or is full, or another process migrates."""
+
+
 class State(Enum):
     """What a database holds, seen from this code."""
 
@@ -56,20 +61,21 @@ class State(Enum):
 async def migrate(database_url: str) -> None:
     """Bring the schema to this code's, whole or not at all; of many at once, one does it. Raises SchemaError."""
     async with _errors(database_url):
-        await _upgrade(database_url)
+        await _upgrade(database_url, LOCK_SECONDS)
 
 
-async def ensure(database_url: str, *, upgrade: bool) -> None:
+async def ensure(database_url: str, *, upgrade: bool, wait_seconds: float | None = None) -> None:
     """What a start does: an empty database gets the schema, an older schema is brought up if `upgrade`.
 
-    Raises SchemaError for an older schema otherwise, for a newer one always, and for a database that cannot be reached.
+    Waits for a migration of another process for `wait_seconds` (by default LOCK_SECONDS). Raises SchemaError for an
+    older schema otherwise, for a newer one always, and for a database that cannot be used; NotYet if it may be soon.
     """
     async with _errors(database_url):
         state = await _found(database_url)
         if state is State.OLDER and not upgrade:
             raise SchemaError("The schema of the database is older than this code: run `python3 dev.py migrate` first.")
         if state is not State.CURRENT:
-            await _upgrade(database_url)
+            await _upgrade(database_url, LOCK_SECONDS if wait_seconds is None else wait_seconds)
 
 
 async def is_current(transaction: Transaction) -> bool:
@@ -91,24 +97,25 @@ async def _found(database_url: str) -> State:
         return await _state(connection)
 
 
-async def _upgrade(database_url: str) -> None:
+async def _upgrade(database_url: str, wait_seconds: float) -> None:
     file = sqlite_file(database_url)
-    alone = waiting(FileLock(Path(f"{file}-migrating")), LOCK_SECONDS) if file else nullcontext()
+    alone = waiting(FileLock(Path(f"{file}-migrating")), wait_seconds) if file else nullcontext()
     async with alone, _connected(database_url) as connection:
-        await _lock(connection)
+        await _lock(connection, wait_seconds)
         if await _state(connection) is not State.CURRENT:
             await connection.run_sync(_run)
         await connection.commit()
 
 
-async def _lock(connection: AsyncConnection) -> None:
+async def _lock(connection: AsyncConnection, wait_seconds: float) -> None:
     """Begin the transaction that only one migration at a time gets past, and that keeps SQLite's other writers out."""
     if connection.dialect.name == "sqlite":
         await connection.exec_driver_sql("PRAGMA journal_mode=WAL")
         await connection.exec_driver_sql("BEGIN IMMEDIATE")
         return
-    await connection.execute(text(f"SET LOCAL lock_timeout = '{int(LOCK_SECONDS * 1000)}ms'"))
+    await connection.execute(text(f"SET LOCAL lock_timeout = '{max(1, int(wait_seconds * 1000))}ms'"))
     await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
+    await connection.execute(text(f"SET LOCAL lock_timeout = '{int(LOCK_SECONDS * 1000)}ms'"))
 
 
 def _run(connection: Connection) -> None:
@@ -176,15 +183,24 @@ async def _errors(database_url: str) -> AsyncGenerator[None, None]:
     try:
         yield
     except Held as error:
-        raise SchemaError(MIGRATING) from error
+        raise NotYet(MIGRATING) from error
     except LockError as error:
         raise SchemaError(str(error)) from error
     except TimeoutError as error:
-        raise SchemaError(f"Cannot use {place(database_url)}: no answer in time.") from error
+        raise NotYet(f"Cannot use {place(database_url)}: no answer in time.") from error
     except (OSError, sqlite3.Error, SQLAlchemyError, ValueError, TypeError) as error:
         if getattr(getattr(error, "orig", None), "sqlstate", None) == LOCK_NOT_AVAILABLE:
-            raise SchemaError(MIGRATING) from error
-        raise SchemaError(f"Cannot use {place(database_url)}: {_reason(error, database_url)}.") from error
+            raise NotYet(MIGRATING) from error
+        refusal = NotYet if _may_pass(error) else SchemaError
+        raise refusal(f"Cannot use {place(database_url)}: {_reason(error, database_url)}.") from error
+
+
+def _may_pass(error: Exception) -> bool:
+    """Nobody listens, no such name yet, a server that starts or has no connection left; not a certificate that is
+    refused, which is an OSError as well.
+    """
+    is_network = isinstance(error, OSError) and not isinstance(error, ValueError)
+    return is_network or state_of(error).startswith(UNREACHABLE_POSTGRES)
 
 
 def _parsed(database_url: str) -> URL | None:

@@ -32,6 +32,10 @@ class BusUnavailable(Exception):
     """The broker cannot be used at start. The text is one sentence for an operator, without password."""
 
 
+class BrokerAway(BusUnavailable):
+    """Waiting may mend it: nothing answers there yet."""
+
+
 class UnreadableUrl(BusUnavailable, ValueError):
     """The URL names no broker; the text quotes nothing of it."""
 
@@ -49,6 +53,10 @@ class Engine(Protocol):
 
     async def connect(self) -> None:
         """Raise whatever is wrong, and leave nothing open then."""
+        ...
+
+    def is_away(self, fault: Exception) -> bool:
+        """Whether what `connect` has raised may pass by itself: nothing answers there, or not yet."""
         ...
 
     async def disconnect(self) -> None:
@@ -104,11 +112,13 @@ class Bus:
         self._recovery_listeners: list[Callable[[], None]] = []
 
     async def __aenter__(self) -> Self:
-        """Connect. Raise BusUnavailable if the broker does not answer."""
+        """Connect. Raise BusUnavailable if the broker cannot be used, BrokerAway if it may be soon: try again then."""
         try:
             await self._broadcast.connect()
         except Exception as fault:
-            raise BusUnavailable(f"The broker at {self._address} cannot be used: {_reason(fault)}.") from fault
+            is_away = self._engine is not None and self._engine.is_away(fault)
+            refusal = BrokerAway if is_away else BusUnavailable
+            raise refusal(f"The broker at {self._address} cannot be used: {_reason(fault)}.") from fault
         self._open = True
         return self
 

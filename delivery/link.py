@@ -98,6 +98,10 @@ class Link(ABC, Generic[Connection]):
     async def _end_sending(self) -> None:
         """Close whatever `_send` has opened."""
 
+    @abstractmethod
+    def is_away(self, fault: Exception) -> bool:
+        """Whether what `_dial` has raised may pass by itself."""
+
     # What the bus calls.
 
     @property

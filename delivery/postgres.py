@@ -19,6 +19,13 @@ PUBLISHES: Final = "parley-publish"
 
 UNREADABLE = "BROADCAST_URL is not a PostgreSQL URL that can be read."
 
+NOT_YET: Final = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+)
+"""What a server says that starts, ends or has no connection left."""
+
 _C = TypeVar("_C", bound=asyncpg.Connection)
 
 
@@ -126,13 +133,17 @@ class PostgresEngine(Link[_Listening]):
             if self._publisher is not None:
                 self._publisher.terminate()
 
+    def is_away(self, fault: Exception) -> bool:
+        is_network = isinstance(fault, OSError) and not isinstance(fault, ValueError)  # as a refused certificate is too
+        return is_network or isinstance(fault, NOT_YET)
+
     async def _connect(self, kind: type[_C], name: str) -> _C:
         try:
             return await asyncpg.connect(self._dsn, connection_class=kind, server_settings={"application_name": name})
         except asyncpg.ClientConfigurationError as error:
-            raise ConnectionError(str(error)) from None
+            raise RuntimeError(str(error)) from None
         except ValueError:  # its text quotes what could not be read
-            raise ConnectionError(UNREADABLE) from None
+            raise RuntimeError(UNREADABLE) from None
 
 
 async def _run(connection: asyncpg.Connection, statement: str, *arguments: str) -> str:

@@ -12,7 +12,9 @@ from redis.asyncio import Redis as Client
 from redis.asyncio.connection import AbstractConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, AuthorizationError, RedisError
+from redis.exceptions import ConnectionError as NoConnection
+from redis.exceptions import TimeoutError as NoAnswer
 
 from delivery.link import TIMING, Link, Timing
 
@@ -125,6 +127,10 @@ class RedisEngine(Link[_Connection]):
         publisher, self._publisher = self._publisher, None
         if publisher is not None:
             await publisher.aclose()
+
+    def is_away(self, fault: Exception) -> bool:
+        is_refused = isinstance(fault, (AuthenticationError, AuthorizationError))
+        return isinstance(fault, (NoConnection, NoAnswer, OSError)) and not is_refused
 
     # Neither kind of connection has a socket_timeout (redis-py's default is 5 s); `asyncio.timeout` bounds both.
     # It would end each silent read. It would also send through asyncio.wait_for, which on Python 3.11 makes each send a

@@ -217,6 +217,11 @@ class Endpoint:
         return (400 if never_began else 200), answer
 
 
+def not_yet() -> Response:
+    """The answer to every request before the process serves."""
+    return Response(write_json({"errors": [present_refusal(unavailable())]}), 503, media_type=JSON)
+
+
 def not_allowed() -> Response:
     """The answer to every other method, and to a GET that does not ask for a page."""
     refusal = Refusal(ErrorCode.BAD_USER_INPUT, "Send GraphQL as POST with Content-Type: application/json.")

@@ -396,8 +396,7 @@ class SocketEndpoint(GraphQL[SocketContext, None]):
     async def handle_socket(self, websocket: WebSocket) -> None:
         """One socket from its handshake to its end."""
         if self._open >= self.services.settings.max_sockets:
-            await websocket.accept(GRAPHQL_TRANSPORT_WS_PROTOCOL)
-            await websocket.close(TRY_AGAIN, "Too many connections")
+            await self.turn_away(websocket, "Too many connections")
             return
         self._open += 1
         try:
@@ -406,6 +405,10 @@ class SocketEndpoint(GraphQL[SocketContext, None]):
             pass  # by a server that ends, which has closed the socket with 1012 already
         finally:
             self._open -= 1
+
+    async def turn_away(self, websocket: WebSocket, reason: str) -> None:
+        await websocket.accept(GRAPHQL_TRANSPORT_WS_PROTOCOL)
+        await websocket.close(TRY_AGAIN, reason)
 
     def is_websocket_origin_allowed(self, request: WebSocket, origin: str) -> bool:
         return self._is_origin_allowed(origin, request.scope)

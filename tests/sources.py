@@ -12,7 +12,12 @@ ROOMS = ("commands", "schema", "resolvers", "db", "delivery")
 LOGGING = re.compile(r"\blog\.(?:debug|info|warning|error|exception)\(\s*\"(\w+)\"")
 
 # Where a start is refused, and by which calls. A sentence about the command line is none of those.
-REFUSING = frozenset({"refuse", "SchemaError", "LockError", "AlreadyServed", "BusUnavailable", "sys.exit"})
+REFUSING = frozenset(
+    {
+        "refuse", "refusal", "SchemaError", "NotYet", "LockError", "AlreadyServed", "BusUnavailable", "BrokerAway",
+        "sys.exit",
+    }
+)  # fmt: skip
 STARTING = {
     "commands/server.py": REFUSING,
     "commands/common.py": REFUSING,

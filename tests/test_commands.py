@@ -26,6 +26,7 @@ from tests.harness import Server, World, eventually, refused
 from tests.harness.client import ROOT
 from tests.harness.servers import as_environment
 from tests.harness.stacks import FOR_TESTS
+from tests.processes import free_port
 
 COMMANDS = ["serve", "migrate", "create-user", "issue-token", "disable-user", "export-schema", "export-log"]
 SDL = ROOT / "graphql" / "schema.graphql"
@@ -117,6 +118,14 @@ def test_each_command_says_what_it_does_and_what_it_takes(invoke: Invoke, comman
 
 def test_a_command_that_does_not_exist_is_a_matter_of_usage(invoke: Invoke) -> None:
     assert invoke("creat-user").exit_code == 2
+
+
+@pytest.mark.parametrize("command", [["create-user", "ada", *NAMES], ["migrate"], ["serve", "--demo", "--port", "0"]])
+async def test_a_command_does_not_wait_for_a_database_that_is_not_there(command: list[str]) -> None:
+    nowhere = Settings(database_url=f"postgresql://ada:hunter2@127.0.0.1:{free_port()}/chat")
+    line = await refusal(nowhere, *command)
+    assert line.startswith("Cannot use PostgreSQL at 127.0.0.1:")
+    assert "hunter2" not in line
 
 
 async def test_a_user_made_with_a_password_from_stdin_logs_in(server: Server) -> None:

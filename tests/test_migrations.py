@@ -17,7 +17,7 @@ from sqlmodel.sql.sqltypes import AutoString
 
 from db import migrate, revise
 from db.engine import utc_now
-from db.migrate import SchemaError
+from db.migrate import NotYet, SchemaError
 from db.tables import UtcDateTime, metadata
 from db.transactions import LoopTransaction
 from tests.engines import Postgres
@@ -290,6 +290,7 @@ async def test_a_wrong_password_is_one_clear_line_without_it(postgres: Postgres)
     url = async_url(re.sub(r":\w+@", ":hunter2@", postgres.url()))
     with pytest.raises(SchemaError, match="password authentication failed") as refusal:
         await migrate.ensure(url, upgrade=True)
+    assert refusal.type is SchemaError  # no waiting mends it
     assert "hunter2" not in str(refusal.value)
 
 
@@ -303,7 +304,7 @@ async def test_a_database_that_never_answers_is_one_clear_line(monkeypatch: pyte
     monkeypatch.setattr(migrate, "CONNECT_SECONDS", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"postgresql+asyncpg://127.0.0.1:{silent.getsockname()[1]}/chat"
-        with pytest.raises(SchemaError, match=r"^Cannot use PostgreSQL at .*, database chat: no answer in time\.$"):
+        with pytest.raises(NotYet, match=r"^Cannot use PostgreSQL at .*, database chat: no answer in time\.$"):
             await migrate.ensure(url, upgrade=True)
 
 
@@ -332,14 +333,14 @@ async def test_waiting_for_another_migration_ends(database: str, monkeypatch: py
     if database.startswith("sqlite"):
         lock = migrate.FileLock(Path(f"{migrate.sqlite_file(database)}-migrating"))
         assert lock.acquire()
-        with pytest.raises(SchemaError, match="Another process is migrating"):
+        with pytest.raises(NotYet, match="Another process is migrating"):
             await migrate.migrate(database)
         lock.release()
         return
     engine = create_async_engine(database)
     async with engine.connect() as other:
         await other.execute(text(f"SELECT pg_advisory_xact_lock({migrate.ADVISORY_LOCK})"))
-        with pytest.raises(SchemaError, match="Another process is migrating"):
+        with pytest.raises(NotYet, match="Another process is migrating"):
             await migrate.migrate(database)
     await engine.dispose()
 
