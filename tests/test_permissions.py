@@ -339,7 +339,7 @@ async def seen_by(person: Person, scenes: Mapping[Standing, Scene], message_id: 
         "Group": [scene.group_id],
         "Membership": [membership_id(each, scene.group_id) for each in people],
         "Message": [message_id],
-        "User": [each.id for each in (*people, scene.actor)],
+        "User": [each.id for each in (*people, *(each.actor for each in scenes.values()))],
     }
     seen: Texts = set()
     for document in documents(OperationType.QUERY):
