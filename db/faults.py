@@ -7,8 +7,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 RETRIED_STATES = frozenset({"40001", "40P01"})  # serialization failure, deadlock
 TAKEN = frozenset({"23505", "SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY", "SQLITE_CONSTRAINT_ROWID"})
-# Connection, resources, object not in its prerequisite state (a lock), operator intervention, system error.
-UNREACHABLE_POSTGRES = ("08", "53", "55", "57", "58")
+# Connection, resources, object not in its prerequisite state (a lock), operator intervention, system error, internal
+# error: that one is also what PostgreSQL says when a quota or a limit of the system forbids that a file grows.
+UNREACHABLE_POSTGRES = ("08", "53", "55", "57", "58", "XX")
 UNREACHABLE_SQLITE = (
     "SQLITE_BUSY",
     "SQLITE_LOCKED",
