@@ -15,6 +15,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from abc import ABC, abstractmethod
@@ -42,6 +43,20 @@ POSTGRES_SETTINGS = {
 }
 # Survives a crash of the server, not of the machine.
 POSTGRES_FAST = {"fsync": "off", "full_page_writes": "off"}
+
+LIMIT_FILES = """
+import os, resource, sys
+uid, gid, most, *pids = map(int, sys.argv[1:])
+if uid >= 0:
+    os.setgid(gid)
+    os.setuid(uid)
+for pid in pids:
+    try:
+        _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard if most < 0 else most, hard))
+    except ProcessLookupError:
+        pass
+"""
 
 
 class EngineFailure(Exception):
@@ -159,8 +174,9 @@ class Postgres(Engine):
     stop_signal = signal.SIGINT
     death_signal = signal.SIGQUIT  # SIGKILL would leave a shared memory segment behind
 
-    def __init__(self, *, durable: bool = False) -> None:
+    def __init__(self, *, durable: bool = False, log_segment_mib: int = 16) -> None:
         super().__init__()
+        self._log_segment_mib = log_segment_mib
         self._settings = POSTGRES_SETTINGS | ({} if durable else POSTGRES_FAST)
         self._numbers = itertools.count(1)
         self._bin = self._data = Path()
@@ -190,6 +206,19 @@ class Postgres(Engine):
         """Drop what `create_database` made, whoever is connected."""
         self.run_sql(f"DROP DATABASE {url.rsplit('/', 1)[1]} WITH (FORCE)")
 
+    def says(self) -> str:
+        """What it has written to its log."""
+        return (self._folder / "log").read_text(errors="replace") if self._folder else ""
+
+    def limit_files(self, most: int | None) -> None:
+        """No file may grow beyond so many bytes, as on a full disk or by a quota (None: as it was).
+
+        Only the user that a process runs as may do that to it, not even a root without CAP_SYS_RESOURCE.
+        """
+        family = [psutil.Process(self.pid), *psutil.Process(self.pid).children()]
+        words = [*self._identity, -1 if most is None else most, *(each.pid for each in family)]
+        subprocess.run([sys.executable, "-I", "-S", "-c", LIMIT_FILES, *map(str, words)], check=True)
+
     def run_sql(self, statement: str, database: str = "postgres") -> str:
         """Run one statement as the superuser and return its rows as text, one a line, columns joined by `|`."""
         result = subprocess.run(
@@ -215,6 +244,7 @@ class Postgres(Engine):
         password.write_text(self._password)
         self._hand_over(folder)
         options = ["--auth=scram-sha-256", "--no-locale", "--encoding=UTF8", "--no-sync", "--no-instructions"]
+        options.append(f"--wal-segsize={self._log_segment_mib}")
         settings = [word for name, value in self._settings.items() for word in ("-c", f"{name}={value}")]
         command = [self._bin / "initdb", "-D", self._data, "-U", "postgres", f"--pwfile={password}"]
         log = folder / "log"

@@ -6,25 +6,25 @@ understood.
 import argparse
 import asyncio
 import os
+import resource
 import signal
 import sys
 import tempfile
-import traceback
-from collections.abc import Sequence
-from itertools import groupby
 from pathlib import Path
 
 import uvloop
 
 from settings import Settings
-from tests.chaos.checker import Violation
 from tests.chaos.figures import FIGURES, measured
+from tests.chaos.lanes import Order, table
 from tests.chaos.long import long_run
-from tests.chaos.playing import Outcome, played
 from tests.chaos.repairs import REPAIRS, named
 from tests.chaos.report import Report
-from tests.chaos.rig import Engines, rigged
-from tests.chaos.scenarios import Scenario, chosen
+from tests.chaos.rig import Engines
+from tests.chaos.scenarios import chosen
+
+MOST_FILES = 65_536
+LANES = (os.cpu_count() or 1) + 1  # most of a scenario is waiting
 
 
 def arguments() -> argparse.Namespace:
@@ -39,6 +39,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--without", metavar="REPAIR", default="", help="turn a repair off: its scenario must go red")
     parser.add_argument("--repairs", action="store_true", help="name the repairs and their scenarios, and end")
     parser.add_argument("--list", action="store_true", help="name the scenarios, and end")
+    parser.add_argument("--lanes", metavar="N", type=int, default=LANES, help="how many scenarios run at once")
     parser.add_argument("--history", metavar="FOLDER", type=Path, help="write each scenario's history there")
     return parser.parse_args()
 
@@ -60,67 +61,39 @@ def main() -> int:
         return 0
     for name in Settings.model_fields:
         os.environ.pop(name.upper(), None)  # a developer's own settings must not reach the nodes
-    return uvloop.run(_run(given, scenarios))
+    _allow_many_sockets()
+    if given.figure or given.deliveries:
+        report = uvloop.run(_measured(given))
+    else:
+        report = table(scenarios, Order(given.seed, given.without, given.history), given.lanes)
+    print(report.table())
+    print(report.notes())
+    for each in report.failed:
+        print(f"FAILED {each.name}: python -m tests.chaos --only '{each.name}' --seed '{given.seed}'")
+    return 1 if report.failed else 0
 
 
-async def _run(given: argparse.Namespace, scenarios: Sequence[Scenario]) -> int:
+def _allow_many_sockets() -> None:
+    """As many as this process may; its nodes inherit that."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
+
+
+async def _measured(given: argparse.Namespace) -> Report:
     running = asyncio.current_task()
     assert running is not None
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, running.cancel)
     with tempfile.TemporaryDirectory(prefix="parley-chaos-") as folder:
         async with Engines.made(Path(folder)) as engines:
-            if given.figure:
-                sentence, outcome = await measured(engines, given.figure, given.number, given.seed)
-                report = Report(1)
-                report.add(outcome)
-                print(sentence)
-            elif given.deliveries:
-                report = await long_run(engines, given.deliveries, given.seed)
-            else:
-                report = await _table(engines, scenarios, given)
-    print(report.table())
-    for each in report.failed:
-        print(f"FAILED {each.name}: python -m tests.chaos --only '{each.name}' --seed '{given.seed}'")
-    return 1 if report.failed else 0
-
-
-async def _table(engines: Engines, scenarios: Sequence[Scenario], given: argparse.Namespace) -> Report:
-    """Each rig is built once; one that a scenario left broken is built anew."""
-    report = Report(len(scenarios))
-    for _, cell in groupby(scenarios, key=lambda each: (each.backend, each.nodes)):
-        waiting = list(cell)
-        while waiting:
-            before = len(report.outcomes)
-            try:
-                await _play_on_one_rig(engines, waiting, given, report)
-            except Exception:  # noqa: BLE001  # the table goes on without the scenario that has no rig
-                if len(report.outcomes) == before:
-                    name = waiting.pop(0).name
-                    report.add(Outcome(name, violations=[Violation("harness", "harness", traceback.format_exc())]))
-    return report
-
-
-async def _play_on_one_rig(
-    engines: Engines, waiting: list[Scenario], given: argparse.Namespace, report: Report
-) -> None:
-    """Take from `waiting` until it is empty, or until something was found."""
-    async with rigged(engines, waiting[0].backend, waiting[0].nodes, given.without) as rig:
-        while waiting:
-            scenario = waiting.pop(0)
-            report.begin(scenario.name)
-            outcome = await played(scenario.name, rig, scenario.body, f"{given.seed} {scenario.name}")
+            if given.deliveries:
+                return await long_run(engines, given.deliveries, given.seed)
+            sentence, outcome = await measured(engines, given.figure, given.number, given.seed)
+            report = Report(1)
             report.add(outcome)
-            _keep(given.history, outcome)
-            if outcome.violations:
-                return
-
-
-def _keep(folder: Path | None, outcome: Outcome) -> None:
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        name = "".join(each if each.isalnum() else "-" for each in outcome.name)
-        (folder / f"{name}.jsonl").write_text("\n".join(outcome.history.lines()) + "\n")
+            print(sentence)
+            return report
 
 
 if __name__ == "__main__":

@@ -263,7 +263,8 @@ def bounded(run: Run) -> Iterator[tuple[Counted, str]]:
         if each.phase == "after" and (base := before.get(each.node)) is not None:
             for name, room in run.bounds.growth.items():
                 if name in each.counts and name in base and each.counts[name] > base[name] + room:
-                    yield "leftover", f"{each.node}: {base[name]} {name} before, {each.counts[name]} after"
+                    named = f": {each.tasks_are}" if name == "tasks" else ""
+                    yield "leftover", f"{each.node}: {base[name]} {name} before, {each.counts[name]} after{named}"
 
 
 def quiet_errors(run: Run) -> Iterator[tuple[Counted, str]]:

@@ -39,11 +39,14 @@ def _id(person: Mapping[str, str] | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What one process held at one moment; `before` its load, `during`, or `after` everybody had left."""
+    """What one process held at one moment: `before` its load, `during`, or `after` everybody had left. `tasks_are` has
+    the names of its tasks.
+    """
 
     node: str
     phase: str
     counts: Mapping[str, int]
+    tasks_are: str = ""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,9 @@ import json
 import os
 import random
 import signal
+from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from pathlib import Path
@@ -29,11 +31,13 @@ from delivery.link import Timing
 from delivery.stream import Streams
 from resolvers import messages
 from resolvers.services import Services
+from schema import endpoint
 from schema.socket import SocketEndpoint
 from tests.chaos.control import ROWS, VARIABLE, Control, answer_file
 
 # A tenth of what production waits for: a silent death is noticed in one second instead of ten.
 TIMING = Timing(connect=1.0, reply=0.5, idle=0.5, sign=0.5, longest_wait=0.25)
+BODY_SECONDS = 2.0  # of 15, for a request to be whole
 HINT_SECONDS = 0.05  # how late a shuffled hint is at most
 
 
@@ -52,10 +56,14 @@ class Life:
         return datetime.now(UTC) + timedelta(seconds=self.control.clock_seconds)
 
     def obey(self) -> None:
+        with suppress(OSError):  # a node without a descriptor left hears nothing and says nothing
+            self._obey()
+
+    def _obey(self) -> None:
         self.control = Control.read(self._file)
         answer = answer_file(self._file)
-        half = answer.with_suffix(".half")
-        half.write_text(json.dumps({"asked": self.control.asked, **self._counts()}))
+        half = answer.with_suffix(".half-answer")  # the other side has a half of its own
+        half.write_text(json.dumps({"asked": self.control.asked, "tasks_are": _tasks(), **self._counts()}))
         half.replace(answer)
 
     def _counts(self) -> dict[str, int]:
@@ -71,6 +79,12 @@ class Life:
             "waiting": max((len(feed._waiting) for feed in feeds if isinstance(feed, Feed)), default=0),
             "hints_lost": self.hints_lost,
         }
+
+
+def _tasks() -> str:
+    """What runs, by name: whoever finds one too many wants to know which."""
+    names = Counter(getattr(task.get_coro(), "__qualname__", "?") for task in asyncio.all_tasks())
+    return ", ".join(f"{number} {name}" for name, number in sorted(names.items()))
 
 
 def patch(life: Life) -> None:
@@ -109,6 +123,7 @@ def _watch(life: Life) -> None:
 
     Streams.__aenter__, SocketEndpoint.__init__ = enter, make
     Bus.__init__.__defaults__ = (TIMING,)
+    endpoint.BODY_SECONDS = BODY_SECONDS
     stream.BATCH = messages.REPLAY_BATCH = ROWS
 
 

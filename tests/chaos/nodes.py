@@ -74,18 +74,31 @@ class ChaosNode(Node):
         if self.runs:
             os.kill(self.pid, number)
 
-    async def tell(self, **said: Any) -> dict[str, int]:
+    def kill(self) -> None:
+        self.listens = False
+        super().kill()
+
+    def terminate(self) -> None:
+        self.listens = False
+        super().terminate()
+
+    @property
+    def can_be_told(self) -> bool:
+        """Whether it hears: before it is ready, and once it was told to stop, SIGUSR1 would end it."""
+        return self.listens and self.runs and self.status != psutil.STATUS_STOPPED
+
+    async def tell(self, **said: Any) -> dict[str, Any]:
         """Change what it is told; what it holds then."""
+        assert self.listens, f"{self.name} is not there to be told anything"
         asked = self._control.asked + 1
         self._control = replace(self._control, asked=asked, **said)
         self._control.write(self._file)
         self.send(signal.SIGUSR1)
         return await eventually(lambda: self._answer(asked) or {})
 
-    def _answer(self, asked: int) -> dict[str, int] | None:
-
+    def _answer(self, asked: int) -> dict[str, Any] | None:
         try:
-            answer: dict[str, int] = json.loads(answer_file(self._file).read_text())
+            answer: dict[str, Any] = json.loads(answer_file(self._file).read_text())
         except (FileNotFoundError, ValueError):
             return None
         return answer if answer["asked"] >= asked else None
@@ -94,5 +107,6 @@ class ChaosNode(Node):
         """What it holds now, under the name of this process: another process begins anew."""
         counts = await self.tell()
         process = psutil.Process(self.pid)
+        tasks_are = counts.pop("tasks_are")
         counts |= {"fds": process.num_fds(), "rss_mib": process.memory_info().rss // 2**20}
-        return Sample(f"{self.name} {self.pid}", phase, counts)
+        return Sample(f"{self.name} {self.pid}", phase, counts, tasks_are)

@@ -32,6 +32,7 @@ class Outcome:
     violations: list[Violation] = field(default_factory=list[Violation])
     recovery: list[float] = field(default_factory=list[float])
     evidence: list[str] = field(default_factory=list[str])
+    notes: dict[str, str] = field(default_factory=dict[str, str])
     history: History = field(default_factory=History)
 
     def count(self, counted: str) -> int:
@@ -54,7 +55,7 @@ async def played(name: str, rig: Rig, body: Body, seed: str) -> Outcome:
         outcome.violations.append(Violation("harness", "harness", traceback.format_exc()))
     if not any(each.counted in UNJUDGED for each in outcome.violations):
         _judge(outcome, await _run_of(scene))
-    outcome.evidence, outcome.history = scene.evidence, scene.history
+    outcome.evidence, outcome.notes, outcome.history = scene.evidence, scene.notes, scene.history
     outcome.seconds = loop.time() - began
     return outcome
 
@@ -90,7 +91,7 @@ def _judge(outcome: Outcome, run: Run) -> None:
 
 async def _settled(rig: Rig, scene: Scene) -> list[Sample]:
     """What is held once everybody has left, as soon as it is as little as before."""
-    before = {each.node: each.counts for each in scene.samples}
+    before = {each.node: each.counts for each in scene.samples if each.phase == "before"}
     found = list[Sample]()
 
     async def is_little() -> bool:

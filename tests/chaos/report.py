@@ -44,6 +44,10 @@ class Report:
         for violation in outcome.violations[:5]:
             print(f"  {outcome.name}: {violation}", flush=True)
 
+    def sort(self, names: Sequence[str]) -> None:
+        """In this order, whatever came first."""
+        self.outcomes.sort(key=lambda each: names.index(each.name))
+
     def _progress(self, text: str) -> None:
         if sys.stderr.isatty():
             print(f"\r\x1b[K{text[:118]}", end="", file=sys.stderr, flush=True)
@@ -72,6 +76,13 @@ class Report:
             )
             for row in rows
         )
+
+    def notes(self) -> str:
+        """What single scenarios measured, a line for each that did."""
+        said = [
+            (each.name, "; ".join(f"{what} {value}" for what, value in each.notes.items())) for each in self.outcomes
+        ]
+        return "\n".join(f"{name}: {text}" for name, text in said if text)
 
     @property
     def failed(self) -> list[Outcome]:

@@ -1,8 +1,10 @@
 """What a scenario runs on: engines, proxies before them, and one or two nodes on a fresh database. Knows no client."""
 
+import asyncio
 import shutil
+import signal
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -55,7 +57,7 @@ class Engines:
     @property
     def postgres(self) -> Postgres:
         if self._postgres is None:
-            self._postgres = self._stack.enter_context(closing(Postgres()))
+            self._postgres = self._stack.enter_context(closing(Postgres(log_segment_mib=1)))
             self._postgres.start()
         return self._postgres
 
@@ -93,6 +95,15 @@ class Rig:
     def sqlite_file(self) -> Path:
         return Path(self.database_url.removeprefix("sqlite:///"))
 
+    async def stop(self) -> None:
+        """End the nodes in order, while the proxies still carry what they say to the engines last."""
+        running = [node for node in self.nodes if node.runs]
+        for node in running:
+            node.send(signal.SIGCONT)
+            node.terminate()
+        with suppress(AssertionError):  # whoever stays is killed by its owner
+            await asyncio.gather(*(node.ended() for node in running))
+
     async def ready(self) -> None:
         """Return when every node says so. Fails after half a minute."""
         for node in self.nodes:
@@ -102,8 +113,7 @@ class Rig:
 
     async def sample(self, phase: str) -> list[Sample]:
         """What each node holds; one that is starting, stopped or standing still says nothing."""
-        able = [node for node in self.nodes if node.listens and node.runs and node.status != "stopped"]
-        return [await node.sample(phase) for node in able]
+        return [await node.sample(phase) for node in self.nodes if node.can_be_told]
 
     async def export(self, group: str) -> list[Row]:
         """The whole log of a group, as `export-log` prints it."""
@@ -159,9 +169,12 @@ async def rigged(
             rig.nodes.append(node)
             stack.push_async_exit(node)
             node.launch()
-        for node in rig.nodes:
-            await eventually(node.is_ready, READY_SECONDS)
-        yield rig
+        try:
+            for node in rig.nodes:
+                await eventually(node.is_ready, READY_SECONDS)
+            yield rig
+        finally:
+            await rig.stop()
 
 
 async def _urls(rig: Rig, count: int, stack: AsyncExitStack) -> Sequence[dict[str, str]]:

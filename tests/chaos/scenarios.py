@@ -37,6 +37,10 @@ class Scenario:
     def name(self) -> str:
         return f"{self.backend} {self.nodes}: {self.what}"
 
+    @property
+    def cell(self) -> Cell:
+        return self.backend, self.nodes
+
 
 @dataclass(frozen=True)
 class Row:

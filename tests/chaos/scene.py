@@ -175,7 +175,7 @@ class Scene:
     samples: list[Sample] = field(default_factory=list[Sample])
     evidence: list[str] = field(default_factory=list[str])
     bounds: Bounds = field(default_factory=Bounds)
-    notes: dict[str, float] = field(default_factory=dict[str, float])
+    notes: dict[str, str] = field(default_factory=dict[str, str])
     _numbers: int = 0
 
     def __post_init__(self) -> None:
@@ -201,6 +201,17 @@ class Scene:
         except AssertionError as error:
             raise Void(f"it does not show: {what} ({error})") from None
         self.evidence.append(what)
+
+    def note(self, what: str, value: str) -> None:
+        """A figure of this run, which its table shows."""
+        self.notes[what] = value
+
+    def delays(self, since: float) -> list[float]:
+        """Seconds from the sending of each message to each of its deliveries, of all that was sent after `since`."""
+        happenings = self.history.happenings
+        began = {each.op: each.t for each in happenings if each.what == "invoke" and each.t >= since}
+        sent = {each.id: began[each.op] for each in happenings if each.what == "ok" and each.id and each.op in began}
+        return [each.t - sent[each.id] for each in happenings if each.what == "recv" and each.id in sent]
 
     def heal(self) -> None:
         """The fault is over, or for clients as good as over: from here on the recovery is timed."""
@@ -259,12 +270,13 @@ class Scene:
         return Talk(self, group, secret, owner, others, start=start)
 
     async def people(self, *names: str) -> list[Person]:
-        return [await self._person(name) for name in names]
+        return [await self.person(name) for name in names]
 
-    async def _person(self, name: str) -> Person:
+    async def person(self, name: str, places: Sequence[Place] = ()) -> Person:
+        """Registered at the first of these places that answers."""
         username = f"{name}-{uuid.uuid4().hex[:12]}"
         given = {"username": username, "password": PASSWORD, "firstName": name, "lastName": "Test"}
-        async with self.desk() as desk:
+        async with self.desk(places) as desk:
             payload = (await desk.ask_until_answered(operation("Register"), {"input": given})).value
         return Person(name, payload["viewer"]["id"], username, payload["token"])
 
@@ -275,8 +287,8 @@ class Scene:
             return (await desk.ask_until_answered(operation("Login"), {"input": given})).value["token"]
 
     @asynccontextmanager
-    async def desk(self) -> AsyncGenerator[Desk]:
-        desk = Desk([node.place for node in self.rig.nodes])
+    async def desk(self, places: Sequence[Place] = ()) -> AsyncGenerator[Desk]:
+        desk = Desk(places or [node.place for node in self.rig.nodes])
         try:
             yield desk
         finally:

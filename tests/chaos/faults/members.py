@@ -1,24 +1,28 @@
 """What happens to memberships and tokens while messages flow: whoever is out gets nothing from that very event on."""
 
 import asyncio
+import json
 import signal
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import psutil
+from websockets.exceptions import ConnectionClosed
 
 from commands.common import services
 from resolvers import users
+from settings import Settings
 from tests.chaos.clients import PASSWORD, Person, Position, Sender
 from tests.chaos.control import ROWS
 from tests.chaos.faults import BEFORE, Fault
 from tests.chaos.faults.nodes import restart_armed
-from tests.chaos.readers import Follower
+from tests.chaos.readers import FOLLOW, LOGGED_OUT, Follower
 from tests.chaos.scene import Scene, Talk, Void
-from tests.chaos.wire import Caller, Place
+from tests.chaos.wire import Caller, Place, acknowledged
 from tests.harness import eventually, operation
 
+LAST_SECONDS = 4.0  # that a token lives which is about to expire
 ENDED_SECONDS = 15.0  # generous: what it took is a figure, not a verdict
 Ending = Callable[[Scene, Talk, Person], Coroutine[Any, Any, object]]
 
@@ -63,7 +67,7 @@ def ends(how: Ending) -> Fault:
         began = time.monotonic()
         await how(scene, talk, person)
         await _wait_for_ends(talk, person)
-        scene.notes["removal to end"] = time.monotonic() - began
+        scene.note("removal to end", f"{time.monotonic() - began:.2f} s")
         scene.evidence.append(f"{len(streams)} streams of that member ended")
         await talk.ended(sender)
         await _comes_back_in_vain(talk, person, streams[0].position)
@@ -231,6 +235,66 @@ async def is_disabled(scene: Scene, person: Person, token: str) -> None:
         await users.disable(made, person.username)
 
 
+async def expires(scene: Scene, talk: Talk) -> None:
+    """A token runs out by the clock while its owner follows and sends: the operation ends with SESSION_EXPIRED, its
+    socket closes with 4403, and whatever is asked afterwards is refused.
+    """
+    person, end = await _about_to_expire(scene)
+    await talk.changer().change("AddMember", "add", person)
+    streams = [talk.follow(person, number) for number in range(2 * len(scene.places))]
+    senders = [talk.send(person, number) for number in range(len(scene.places))]
+    watched = [asyncio.create_task(_watched(place, talk, person)) for place in scene.places]
+    try:
+        await eventually(lambda: all(each.received >= 3 for each in streams), end - time.monotonic())
+        scene.strike("a token expires")
+        await asyncio.sleep(end - time.monotonic())
+        for each in streams:
+            scene.history.add("revoked", client=each.name)
+        ends = await asyncio.gather(*watched)
+    finally:
+        for each in watched:
+            each.cancel()
+        await asyncio.gather(*watched, return_exceptions=True)
+    if any((said, code) != ("SESSION_EXPIRED", LOGGED_OUT) for said, code, _ in ends):
+        raise AssertionError(f"after its token a socket had ended with {ends}")
+    scene.note("expired to closed", ", ".join(f"{max(0, moment - end):.2f} s" for *_, moment in ends))
+    await eventually(lambda: all(each.ended for each in streams), ENDED_SECONDS)
+    for sender in senders:
+        await talk.ended(sender)
+    scene.evidence.append(f"{len(ends) + len(streams)} sockets were closed")
+    await _comes_back_in_vain(talk, person, streams[0].position)
+    scene.heal()
+
+
+async def _about_to_expire(scene: Scene) -> tuple[Person, float]:
+    """Somebody whose token was made nearly thirty days ago, as the nodes' clocks said, and the moment of its end."""
+    lifetime = Settings.model_fields["token_days"].default * 24 * 3_600
+    try:
+        for node in scene.rig.nodes:
+            await node.tell(clock_seconds=LAST_SECONDS - lifetime)
+        (person,) = await scene.people("victim")
+        return person, time.monotonic() + LAST_SECONDS
+    finally:
+        for node in scene.rig.nodes:
+            await node.tell(clock_seconds=0)
+
+
+async def _watched(place: Place, talk: Talk, person: Person) -> tuple[str, int, float]:
+    """Follow on a socket of one's own to its very end: the code of the operation, that of the socket, the moment."""
+    said = ""
+    async with acknowledged(place, person.token) as connection:
+        payload = {"query": FOLLOW, "variables": {"groupId": talk.group}}
+        await connection.send(json.dumps({"type": "subscribe", "id": "1", "payload": payload}))
+        try:
+            async with asyncio.timeout(LAST_SECONDS + ENDED_SECONDS):
+                while True:
+                    frame = json.loads(await connection.recv())
+                    if frame["type"] == "error":
+                        said = frame["payload"][0]["extensions"]["code"]
+        except ConnectionClosed:
+            return said, connection.close_code or 1006, time.monotonic()
+
+
 async def _at_first_node(scene: Scene, document: str, variables: dict[str, Any], token: str) -> None:
     caller = Caller(scene.rig.nodes[0].place)
     answer = await caller.run(document, variables, token)
@@ -252,7 +316,7 @@ def loses_token(how: Callable[[Scene, Person, str], Coroutine[Any, Any, None]]) 
         for each in streams:
             scene.history.add("revoked", client=each.name)
         await eventually(lambda: all(each.ended for each in streams), ENDED_SECONDS)
-        scene.notes["revoked to closed"] = time.monotonic() - began
+        scene.note("revoked to closed", f"{time.monotonic() - began:.2f} s")
         scene.evidence.append(f"{len(streams)} sockets were closed")
         scene.heal()
 
