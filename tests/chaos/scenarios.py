@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from failpoints import NAMES
-from tests.chaos.faults import Fault, brokers, clocks, databases, members, nodes, people, under
+from tests.chaos.faults import Fault, brokers, clocks, databases, load, members, misuse, nodes, people, under
 from tests.chaos.rig import Backend
 from tests.chaos.scene import Body, Scene
 
@@ -69,7 +69,7 @@ NODES = (
     Row("a node is paused", "F1", nodes.paused, core=PAIRS[:1]),
     Row("a node is paused until its clients give up", "F1", nodes.paused_past_patience, core=(("postgres", 2),)),
     Row("all nodes are killed", "F1", nodes.all_killed, PAIRS, core=(("redis", 2),)),
-    Row("nodes are told to stop in turn", "F25", nodes.deployed, core=TYPICAL),
+    Row("nodes are told to stop in turn", "F25", nodes.deployed, core=PAIRS),
     Row("nodes start at once", "F26", nodes.started_at_once, CELLS, core=(("postgres", 2),)),
     Row("there is no room for a node's log", "F9", nodes.log_full, ENGINES, core=(("redis", 2),)),
     Row("a node runs out of descriptors", "F28", nodes.out_of_descriptors, core=(("redis", 2),)),
@@ -97,8 +97,8 @@ BROKERS = (
     Row("hints dropped", "F4", brokers.astray(drop=0.1), core=(CELLS[0],)),
     Row("hints doubled", "F4", brokers.astray(double=0.5), ENGINES),
     Row("hints shuffled", "F4", brokers.astray(shuffle=0.7), ENGINES),
-    Row("hints dropped, doubled and shuffled", "F4", brokers.astray(0.3, 0.3, 0.5), ENGINES, core=PAIRS),
-    Row("all hints dropped", "F4", brokers.all_lost, PAIRS, core=PAIRS),
+    Row("hints dropped, doubled and shuffled", "F4", brokers.astray(0.3, 0.3, 0.5), ENGINES, core=PAIRS[:1]),
+    Row("all hints dropped", "F4", brokers.all_lost, PAIRS, core=PAIRS[1:]),
 )
 
 DATABASES = (
@@ -118,24 +118,29 @@ DATABASES = (
     Row("another process writes for too long", "F8", databases.locked_by_another(3, "IMMEDIATE"), CELLS[:1], CELLS[:1]),
     Row("another process has the file for itself", "F8", databases.locked_by_another(1, "EXCLUSIVE"), CELLS[:1]),
     Row("the disk is full", "F9", databases.disk_full, CELLS[:1], CELLS[:1]),
-    Row("an older backup is restored", "F27", databases.restored, (*CELLS[:1], *PAIRS), core=(CELLS[0], PAIRS[1])),
+    Row("no table may grow", "F9", databases.no_file_may_grow, ENGINES, core=PAIRS[1:]),
+    Row("an older backup is restored", "F27", databases.restored, (*CELLS[:1], *PAIRS), core=PAIRS[1:]),
 )
 
 PEOPLE = (
-    Row("a client reads nothing", "F10", people.reads_nothing),
+    Row("a client reads nothing", "F10", people.reads_nothing, core=(CELLS[0],)),
+    Row("a client is half open", "F11", people.half_open, core=PAIRS[:1]),
     Row("a client vanishes without a word", "F11", people.vanishes, core=(CELLS[0],)),
     Row("a client comes and goes thirty times", "F12", people.returns_again_and_again, core=(("redis", 2),)),
     Row("everybody loses the connection at once", "F12", people.all_return_at_once, core=(("postgres", 2),)),
-    Row("answers are lost", "F18", people.loses_answers, core=(CELLS[0], PAIRS[0])),
+    Row("answers are lost", "F18", people.loses_answers, core=PAIRS[:1]),
     Row("repeats race", "F18", people.repeats_at_once, core=PAIRS[1:]),
     Row("one id is given to two messages", "F19", people.takes_anothers_id, core=(CELLS[0],)),
 )
 
 MEMBERS = (
-    Row("a member is removed", "F15", members.ends(members.removed), core=TYPICAL, nested=True),
-    Row("a member is removed while no hint travels", "F15", members.ends(members.removed_without_broker), core=PAIRS),
+    Row("a member is removed", "F15", members.ends(members.removed), core=PAIRS, nested=True),
+    Row(
+        "a member is removed while no hint travels", "F15", members.ends(members.removed_without_broker),
+        core=PAIRS[:1],
+    ),
     Row("a member leaves", "F15", members.ends(members.left), core=(("redis", 2),)),
-    Row("a member is removed while its node is paused", "F15", members.removed_while_paused, PAIRS, PAIRS),
+    Row("a member is removed while its node is paused", "F15", members.removed_while_paused, PAIRS, PAIRS[:1]),
     Row(
         "a member sends while the removal holds the lock", "F15", members.sends_while_the_removal_holds_the_lock,
         PAIRS, PAIRS[1:],
@@ -146,11 +151,27 @@ MEMBERS = (
     Row("a group is deleted", "F16", members.group_deleted, core=(("postgres", 2),)),
     Row("a member logs out", "F17", members.loses_token(members.logs_out), core=(("redis", 2),)),
     Row("a member changes the password", "F17", members.loses_token(members.changes_password)),
+    Row("a token expires", "F17", members.expires, core=PAIRS[:1]),
     Row("a member is disabled", "F17", members.loses_token(members.is_disabled), core=(("postgres", 2),)),
 )  # fmt: skip
 
+LOAD = (
+    Row("300 sockets sit there", "F13", load.idle_sockets(300), TYPICAL, core=(PAIRS[0],)),
+    Row("2,000 sockets sit there", "F13", load.idle_sockets(2_000), TYPICAL),
+    Row("many log in at once", "F29", load.many_log_in, core=(PAIRS[1],)),
+)
+
+# What is refused before anything is asked of an engine: one backend of each kind is enough.
+MISUSE = (
+    Row("payloads are too large", "F20", misuse.large_payloads, TYPICAL, core=CELLS[:1]),
+    Row("messages on sockets are malformed", "F21", misuse.malformed_frames, TYPICAL, core=CELLS[:1]),
+    Row("requests are hostile", "F22", misuse.hostile_http, TYPICAL, core=PAIRS[:1]),
+    Row("requests are half sent", "F23", misuse.half_sent, TYPICAL, core=PAIRS[1:]),
+    Row("documents are expensive", "F24", misuse.expensive_documents, TYPICAL, core=PAIRS[:1]),
+)
+
 CLOCKS = (
-    Row("a clock is an hour ahead", "F14", clocks.moved(1), core=(("redis", 2),)),
+    Row("a clock is an hour ahead", "F14", clocks.moved(1)),
     Row("a clock is an hour behind", "F14", clocks.moved(-1)),
     Row("a clock jumps to and fro", "F14", clocks.moved(1, -1, 0.5), core=(("postgres", 2),)),
 )
@@ -158,7 +179,7 @@ CLOCKS = (
 
 def fitting(backend: Backend, count: int) -> list[Fault]:
     """What a random schedule may do in this cell: all that leaves the rig as it was."""
-    harmless = (*NODES[:1], *NODES[9:11], *BROKERS, *DATABASES[:-2], *PEOPLE[1:], *MEMBERS, *CLOCKS)
+    harmless = (*NODES[:1], *NODES[9:11], *BROKERS, *DATABASES[:-3], *PEOPLE[1:], *MEMBERS, *MISUSE, *CLOCKS)
     return [row.fault for row in harmless if (backend, count) in row.cells]
 
 
@@ -194,7 +215,7 @@ def _combinations() -> Iterator[Scenario]:
 
 def all_scenarios() -> list[Scenario]:
     """The whole table, by cell, so that each rig is built once."""
-    rows = chain(NODES, BROKERS, DATABASES, PEOPLE, MEMBERS, CLOCKS)
+    rows = chain(NODES, BROKERS, DATABASES, PEOPLE, LOAD, MISUSE, MEMBERS, CLOCKS)
     found = [*chain.from_iterable(row.scenarios() for row in rows), *_combinations()]
     return sorted(found, key=lambda each: CELLS.index((each.backend, each.nodes)))
 

@@ -120,6 +120,16 @@ class Refused(Exception):
 
 
 @asynccontextmanager
+async def opened(place: Place) -> AsyncGenerator[ClientConnection]:
+    """A socket on which nothing was said yet. Raises Refused."""
+    connection = await _opened(place, ANSWER_SECONDS, 0)
+    try:
+        yield connection
+    finally:
+        await hang_up(connection)
+
+
+@asynccontextmanager
 async def acknowledged(
     place: Place, token: str, timeout: float = ANSWER_SECONDS, buffer: int = 0
 ) -> AsyncGenerator[ClientConnection]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
 from functools import partial
 
@@ -23,8 +23,8 @@ UNLIMITED_PAGES = 2**31 - 2
 
 
 def _unanswered(scene: Scene) -> int:
-    """How many sends had no definite answer so far."""
-    return sum(each.what in ("unknown", "fail") and each.code != "FORBIDDEN" for each in scene.history.happenings)
+    """How many requests were not done so far because of the servers; a stranger is refused all the time."""
+    return sum(each.what == "unknown" or each.code == "SERVICE_UNAVAILABLE" for each in scene.history.happenings)
 
 
 async def _hurts(scene: Scene, before: int) -> None:
@@ -206,11 +206,43 @@ def locked_by_another(seconds: float, how: str) -> Fault:
 
 
 async def disk_full(scene: Scene, talk: Talk) -> None:
-    """SQLite takes no further page; streams and reads go on, and writing does when there is room again."""
+    """SQLite takes no further page."""
     (node,) = scene.rig.nodes
+    await _without_room(scene, talk, lambda: node.tell(pages=1), lambda: node.tell(pages=UNLIMITED_PAGES))
+
+
+async def no_file_may_grow(scene: Scene, talk: Talk) -> None:
+    """PostgreSQL may not let the table of messages grow, as by a quota; the rest as above."""
+    postgres = scene.rig.postgres
+    size, told = await _grown(scene), postgres.says().count(NO_ROOM)
+
+    async def limit(most: int | None) -> None:
+        postgres.limit_files(most)
+
+    await _without_room(scene, talk, lambda: limit(size), lambda: limit(None))
+    await scene.happened("PostgreSQL could not extend a file", lambda: postgres.says().count(NO_ROOM) > told)
+
+
+async def _grown(scene: Scene) -> int:
+    """Make the table larger than a file of PostgreSQL's own log (1 MiB here), which must go on; its bytes."""
+    connection = await asyncpg.connect(scene.rig.database_url)
+    try:
+        undone = connection.transaction()
+        await undone.start()
+        await connection.execute(GROW)
+        await undone.rollback()
+        return await connection.fetchval("SELECT pg_relation_size('messages')")
+    finally:
+        await connection.close()
+
+
+async def _without_room(
+    scene: Scene, talk: Talk, begin: Callable[[], Awaitable[object]], end: Callable[[], Awaitable[object]]
+) -> None:
+    """Sends are refused, reads and streams go on, and sending does when there is room again."""
     unanswered = _unanswered(scene)
     scene.strike("disk full")
-    await node.tell(pages=1)
+    await begin()
     try:
         await _hurts(scene, unanswered)
         async with scene.desk() as desk:
@@ -219,8 +251,15 @@ async def disk_full(scene: Scene, talk: Talk) -> None:
             raise Void(f"a read was refused while the disk was full: {answer}")
         await asyncio.sleep(DOWN_SECONDS / 2)
     finally:
-        await node.tell(pages=UNLIMITED_PAGES)
+        await end()
     scene.heal()
+
+
+NO_ROOM = "could not extend file"
+# Smaller than any message, so that what is left of a page takes none.
+GROW = """INSERT INTO messages (id, group_id, seq, version, sender_id, content, created_at, updated_at)
+SELECT gen_random_uuid(), g.id, 1000000 + n, 1, g.created_by, '', now(), now()
+FROM (SELECT id, created_by FROM groups LIMIT 1) g, generate_series(1, 14000) n"""
 
 
 # A backup

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
@@ -9,6 +10,8 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.chaos.clients import SEND, Position, Sender
 from tests.chaos.faults import BEFORE
+from tests.chaos.faults.load import resettled
+from tests.chaos.nodes import ChaosNode
 from tests.chaos.proxy import Flow, Proxy
 from tests.chaos.readers import FOLLOW, Follower
 from tests.chaos.scene import Scene, Talk, Void
@@ -18,6 +21,7 @@ from tests.harness import eventually
 LOUD, LOUD_MESSAGES = "\N{LOUDLY CRYING FACE}" * 3_900, 480  # of 16 KB: the kernel buffers about 4 MB
 RETURNS, AT_ONCE = 30, 40
 RACING = 12
+PING_SECONDS = PONG_SECONDS = 1.0
 
 
 async def reads_nothing(scene: Scene, talk: Talk) -> None:
@@ -27,13 +31,18 @@ async def reads_nothing(scene: Scene, talk: Talk) -> None:
     async with acknowledged(slow.desk.place, slow.person.token, buffer=4_096) as connection:
         payload = {"query": FOLLOW, "variables": {"groupId": talk.group, "after": talk.start}}
         await connection.send(json.dumps({"type": "subscribe", "id": "1", "payload": payload}))
+        node = scene.rig.nodes[-1]
+        held = (await node.tell())["sockets"]
         scene.strike("a client reads nothing")
         connection.transport.pause_reading()
+        began = time.monotonic()
         for each in flood:
             talk.begin(each)
+        cutting = asyncio.create_task(_cut(node, held))
         await eventually(lambda: sum(each.sent for each in flood) > LOUD_MESSAGES, 60)
         for each in flood:
             each.stop()
+        scene.note("cut", f"after {await cutting - began:.1f} s of {LOUD_MESSAGES} messages of 16 KB")
         connection.transport.resume_reading()
         try:
             async with asyncio.timeout(20):
@@ -46,6 +55,36 @@ async def reads_nothing(scene: Scene, talk: Talk) -> None:
     talk.begin(slow)
     await eventually(lambda: slow.received > LOUD_MESSAGES, 30)
     scene.heal()
+
+
+async def _cut(node: ChaosNode, held: int) -> float:
+    """The moment at which the node has let go of a socket."""
+
+    async def is_gone() -> bool:
+        return (await node.tell())["sockets"] < held
+
+    await eventually(is_gone, 60)
+    return time.monotonic()
+
+
+async def half_open(scene: Scene, talk: Talk) -> None:
+    """A peer that is gone, and whose connection nobody closes: the node asks, gets no answer, and lets go of it."""
+    node = scene.rig.nodes[-1]
+    async with resettled(node, ping_seconds=PING_SECONDS, pong_seconds=PONG_SECONDS):
+        async with Proxy.before(node.port) as hole, acknowledged(Place("hole", hole.port), talk.owner.token) as peer:
+            await talk.flow(BEFORE)
+            await peer.send('{"type":"ping"}')
+            await peer.recv()
+            scene.strike("a client is half open")
+            hole.flow = Flow.SWALLOW
+            began = time.monotonic()
+            await eventually(lambda: not hole.connections, PING_SECONDS + PONG_SECONDS + 10)
+            took = time.monotonic() - began
+            scene.note(
+                "cut", f"after {took:.1f} s (a ping after {PING_SECONDS:.0f} s, {PONG_SECONDS:.0f} s for a pong)"
+            )
+            await scene.happened("bytes were swallowed", lambda: hole.swallowed)
+        scene.heal()
 
 
 async def vanishes(scene: Scene, talk: Talk) -> None:
