@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from math import inf
 from typing import TypeAlias
 
 from tests.chaos.evidence import Operation, Run, Sub
@@ -36,8 +37,9 @@ Check: TypeAlias = Callable[[Run], Iterator[tuple[Counted, str]]]
 
 def durable(run: Run) -> Iterator[tuple[Counted, str]]:
     """I1: every acknowledged send is in the log exactly once."""
+    written = {group: Counter(row.message_id for row in rows.values()) for group, rows in run.messages.items()}
     for (group, _, key), attempts in run.sends.items():
-        rows = Counter(row.message_id for row in run.messages[group].values())
+        rows = written[group]
         for outcome in answers(attempts):
             if run.was_lost_by_restore(group, outcome.seq, outcome.t):
                 continue
@@ -92,28 +94,27 @@ def total_order(run: Run) -> Iterator[tuple[Counted, str]]:
 def complete(run: Run) -> Iterator[tuple[Counted, str]]:
     """I5: a subscription from a position gets every message after it, over every reconnect, until it ends."""
     for (client, group), subs in run.chains.items():
-        messages = run.messages[group]
         for sub in subs:
-            yield from _holes(run, sub, messages.keys())
+            yield from _holes(run, sub)
             yield from _other_messages(run, sub)
             yield from _wrong_resume(run, sub)
             yield from _wrong_end(run, sub)
         last = subs[-1]
-        if last.is_closed and (missing := [seq for seq in messages if seq > _position(last)]):
-            yield "lost", f"{client} was {len(missing)} messages short of the end of {group} (after {_position(last)})"
+        if last.is_closed and (missing := len(run.seqs_between(group, _position(last), inf))):
+            yield "lost", f"{client} was {missing} messages short of the end of {group} (after {_position(last)})"
 
 
 def _position(sub: Sub) -> int:
     return max((each.seq for each in sub.received), default=sub.opened.after)
 
 
-def _holes(run: Run, sub: Sub, seqs: Iterable[int]) -> Iterator[tuple[Counted, str]]:
+def _holes(run: Run, sub: Sub) -> Iterator[tuple[Counted, str]]:
     group, client = sub.opened.group, sub.opened.client
-    got = {each.seq for each in sub.received}
+    got, end = {each.seq for each in sub.received}, float(_position(sub))
     restored = run.restored.get(group)
     if restored and sub.opened.t < restored.t:
-        seqs = [seq for seq in seqs if seq <= restored.seq]
-    if holes := [seq for seq in seqs if sub.opened.after < seq < _position(sub) and seq not in got]:
+        end = min(end, restored.seq)
+    if holes := [seq for seq in run.seqs_between(group, sub.opened.after, end) if seq not in got]:
         yield "lost", f"{client} never got {holes[:5]} of {group} ({len(holes)} in all, after {sub.opened.after})"
 
 

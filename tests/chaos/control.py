@@ -12,7 +12,9 @@ ROWS: Final = 10
 
 @dataclass(frozen=True)
 class Control:
-    """`drop`, `double` and `shuffle` are shares of hints; `pages` is the most of a SQLite file (0: no bound)."""
+    """`drop`, `double` and `shuffle` are shares of hints; `pages` is the most of a SQLite file, `rows` that are read at
+    once (0: as in production).
+    """
 
     asked: int = 0
     seed: int = 0
@@ -22,6 +24,7 @@ class Control:
     double: float = 0
     shuffle: float = 0
     pages: int = 0
+    rows: int = ROWS
 
     @classmethod
     def read(cls, file: Path) -> "Control":

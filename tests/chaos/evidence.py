@@ -1,5 +1,6 @@
 """What a run leaves behind, and what the checker asks of it again and again. Knows no invariant."""
 
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -173,6 +174,15 @@ class Run:
         return {
             group: {row.seq: row for row in rows if row.kind == "MESSAGE_SENT"} for group, rows in self.logs.items()
         }
+
+    @cached_property
+    def _seqs(self) -> dict[str, list[int]]:
+        return {group: sorted(rows) for group, rows in self.messages.items()}
+
+    def seqs_between(self, group: str, after: int, upto: float) -> Sequence[int]:
+        """The numbers of the group's messages after that one, up to and with the other, without looking at the rest."""
+        seqs = self._seqs[group]
+        return seqs[bisect_right(seqs, after) : bisect_right(seqs, upto)]
 
     @cached_property
     def restored(self) -> dict[str, Happening]:

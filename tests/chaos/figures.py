@@ -20,6 +20,7 @@ from tests.chaos.scene import Scene, Talk
 from tests.harness import eventually
 
 Play = Callable[[Scene, int], Coroutine[Any, Any, str]]
+WAIT_SECONDS = 60  # for one step; what it took is the figure
 AWAY = ("ConnectionRefusedError",)  # nothing was sent
 
 
@@ -33,13 +34,13 @@ class Figure:
 
 
 async def _has(follower: Follower, number: int) -> None:
-    await eventually(lambda: follower.received >= number)
+    await eventually(lambda: follower.received >= number, WAIT_SECONDS)
 
 
 async def _end_of(follower: Follower) -> float:
     """Wait for it; the seconds that it took."""
     began = time.monotonic()
-    await eventually(lambda: follower.ended)
+    await eventually(lambda: follower.ended, WAIT_SECONDS)
     return time.monotonic() - began
 
 
@@ -201,6 +202,6 @@ async def measured(engines: Engines, name: str, number: int | None, seed: str) -
     async def body(scene: Scene) -> None:
         said.append(await figure.play(scene, number or figure.number))
 
-    async with rigged(engines, "redis", 2) as rig:
+    async with rigged(engines, "redis", 2, rows=0) as rig:
         outcome = await played(name, rig, body, seed)
     return f"{figure.what}: {len(outcome.violations)} ({'; '.join(said)})", outcome

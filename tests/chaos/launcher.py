@@ -33,7 +33,7 @@ from resolvers import messages
 from resolvers.services import Services
 from schema import endpoint
 from schema.socket import SocketEndpoint
-from tests.chaos.control import ROWS, VARIABLE, Control, answer_file
+from tests.chaos.control import VARIABLE, Control, answer_file
 
 # A tenth of what production waits for: a silent death is noticed in one second instead of ten.
 TIMING = Timing(connect=1.0, reply=0.5, idle=0.5, sign=0.5, longest_wait=0.25)
@@ -124,7 +124,8 @@ def _watch(life: Life) -> None:
     Streams.__aenter__, SocketEndpoint.__init__ = enter, make
     Bus.__init__.__defaults__ = (TIMING,)
     endpoint.BODY_SECONDS = BODY_SECONDS
-    stream.BATCH = messages.REPLAY_BATCH = ROWS
+    if rows := life.control.rows:
+        stream.BATCH = messages.REPLAY_BATCH = rows
 
 
 def _move_the_clock(life: Life) -> None:

@@ -16,7 +16,7 @@ from commands.common import services
 from commands.exports import lines
 from schema import ids
 from settings import Settings
-from tests.chaos.control import Control
+from tests.chaos.control import ROWS, Control
 from tests.chaos.evidence import Row, Sample
 from tests.chaos.nodes import ChaosNode
 from tests.chaos.proxy import Proxy
@@ -154,9 +154,9 @@ class Rig:
 
 @asynccontextmanager
 async def rigged(
-    engines: Engines, backend: Backend, count: int, without: str = "", seed: int = 0
+    engines: Engines, backend: Backend, count: int, without: str = "", seed: int = 0, rows: int = ROWS
 ) -> AsyncGenerator[Rig]:
-    """A rig whose nodes are ready. Nothing of it is left behind."""
+    """A rig whose nodes are ready, and read so many rows at once. Nothing of it is left behind."""
     folder = engines.folder / f"{backend}-{count}"
     folder.mkdir(exist_ok=True)
     rig = Rig(backend, engines, folder)
@@ -165,7 +165,7 @@ async def rigged(
         for number, url in enumerate(urls):
             environment = as_environment({**SETTINGS, **url})
             name = f"{backend}-{count}-{'ab'[number]}"
-            node = ChaosNode(name, environment, folder, Control(seed=seed + number, without=without))
+            node = ChaosNode(name, environment, folder, Control(seed=seed + number, without=without, rows=rows))
             rig.nodes.append(node)
             stack.push_async_exit(node)
             node.launch()
