@@ -69,7 +69,8 @@ def main() -> int:
     print(report.table())
     print(report.notes())
     for each in report.failed:
-        print(f"FAILED {each.name}: python -m tests.chaos --only '{each.name}' --seed '{given.seed}'")
+        again = "--figure" if given.figure else "--only"
+        print(f"FAILED {each.name}: python -m tests.chaos {again} '{each.name}' --seed '{given.seed}'")
     return 1 if report.failed else 0
 
 

@@ -20,6 +20,9 @@ from tests.chaos.scene import Scene, Talk
 from tests.harness import eventually
 
 Play = Callable[[Scene, int], Coroutine[Any, Any, str]]
+PAUSE_SECONDS = 0.05  # between two lost connections
+AT_ONCE = 12  # groups
+CALM_SECONDS = 0.01  # between two messages of a group, so that what is measured gets the processors
 WAIT_SECONDS = 60  # for one step; what it took is the figure
 AWAY = ("ConnectionRefusedError",)  # nothing was sent
 
@@ -48,17 +51,19 @@ async def resumes(scene: Scene, number: int) -> str:
     """Ten clients lose their connection after every few events while eight people write."""
     async with scene.talk(8, 10, pollers=0, strangers=0) as talk:
         returns = 0
+        await talk.flow(3)
+        scene.strike("connections are lost")
         while (rows := sum(each.received for each in talk.followers)) < number:
             for each in talk.followers:
                 returns += each.drop()
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(PAUSE_SECONDS)
     return f"{rows} rows over {returns} resumes under 8 writers"
 
 
 async def joins(scene: Scene, number: int) -> str:
     """The first subscriber of a group at its node, while somebody sends: nothing after its position is missed."""
-    async with scene.talk(1, 0, pollers=0, strangers=0) as first:
-        talks = [first, *[await scene.another_talk(first, followers=0) for _ in range(7)]]
+    async with scene.talk(0, 0, pollers=0, strangers=0) as first:
+        talks = [await scene.another_talk(first, followers=0, pause=CALM_SECONDS) for _ in range(AT_ONCE)]
         done = 0
 
         async def join(talk: Talk) -> None:
@@ -89,8 +94,8 @@ async def retries(scene: Scene, number: int) -> str:
 async def removals(scene: Scene, number: int) -> str:
     """Somebody follows at one node and is removed at the other while messages flow, again and again."""
     took = list[float]()
-    async with scene.talk(1, 1, pollers=0, strangers=0) as first:
-        talks = [first, *[await scene.another_talk(first, followers=0) for _ in range(7)]]
+    async with scene.talk(0, 0, pollers=0, strangers=0) as first:
+        talks = [await scene.another_talk(first, followers=0, pause=CALM_SECONDS) for _ in range(AT_ONCE)]
 
         async def remove(talk: Talk) -> None:
             person = talk.members[-1]
@@ -139,7 +144,8 @@ async def reach(scene: Scene, number: int) -> str:
         talk.begin(left)
         await eventually(lambda: left.received >= 3)
         await talk.quiet()
-        await talk.leave(left)
+        for each in talk.following:  # what comes now is read by one only
+            await talk.leave(each)
         await _written(scene, talk, number)
         node = scene.rig.nodes[-1]
         before, began = psutil.Process(node.pid).memory_info().rss, time.monotonic()
@@ -150,7 +156,6 @@ async def reach(scene: Scene, number: int) -> str:
             await asyncio.sleep(0.1)
             most = max(most, psutil.Process(node.pid).memory_info().rss)
         took = time.monotonic() - began
-        talk.followers[0].ended = "left"  # it has nothing to say about what was written beside the servers
         talk.send(talk.members[1], most=1)
         await eventually(lambda: back.received > number)
     grown = (most - before) >> 20

@@ -241,13 +241,13 @@ class Scene:
         finally:
             await talk.abandon()
 
-    async def another_talk(self, beside: Talk, followers: int = 3) -> Talk:
-        """A second group under way, with the members of the first; it ends with that one."""
+    async def another_talk(self, beside: Talk, followers: int = 3, **more: Any) -> Talk:
+        """A second group under way, with people of its own and a sender with these fields; it ends with the first."""
         talk = await self.new_talk(2)
         self.talks.append(talk)
         for number in range(followers):
             talk.follow(talk.members[number % 2], number)
-        talk.send(talk.members[0])
+        talk.send(talk.members[0], **more)
         beside.neighbours.append(talk)
         return talk
 
