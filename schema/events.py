@@ -127,6 +127,15 @@ class GroupUpdatedEvent(GroupEvent):
 
 
 @strawberry.type(
+    description="Messages were sent in a group of yours: with `activity: true`, at most once a second for each "
+    "group, and the last one always. Ask for `unreadCount` when you need it."
+)
+class GroupActivityEvent(GroupEvent):
+    group_id: strawberry.ID = strawberry.field(resolver=_group_id, description="Which group it is about.")
+    last_seq: int = strawberry.field(description="The seq of the newest message; `actor` sent it.")
+
+
+@strawberry.type(
     description="You are no longer a member of a group: removed, or left on this device or another. Drop it."
 )
 class RemovedFromGroupEvent(GroupEvent):
@@ -146,6 +155,7 @@ GROUP_EVENT_TYPES: list[type[GroupEvent]] = [
     InvitationEndedEvent,
     GroupReadEvent,
     GroupUpdatedEvent,
+    GroupActivityEvent,
     RemovedFromGroupEvent,
     GroupDeletedEvent,
 ]
@@ -172,6 +182,8 @@ def _of_group_log(news: GroupNews) -> GroupEvent:
         return GroupDeletedEvent(**common)
     if news.ends:
         return RemovedFromGroupEvent(**common)
+    if event.kind is GroupEventKind.MESSAGE_SENT:
+        return GroupActivityEvent(**common, last_seq=event.seq)
     return GroupUpdatedEvent(**common, action=GroupUpdateAction[event.kind.value], subject_id=event.subject_id)
 
 

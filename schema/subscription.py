@@ -26,6 +26,11 @@ WithSnapshot = Annotated[
     bool | None, strawberry.argument(description="Begin with the whole list, as of the moment that the stream is live.")
 ]
 
+WithActivity = Annotated[
+    bool | None,
+    strawberry.argument(description="Also `GroupActivityEvent`: that messages were sent in your groups."),
+]
+
 
 @strawberry.type(
     description="What may be followed, over graphql-transport-ws. A stream ends with an `error` message that says why "
@@ -52,9 +57,11 @@ class Subscription:
         "the first event is the "
         "whole list, and list and stream meet without a gap."
     )
-    async def my_group_events(self, info: Info, snapshot: WithSnapshot = False) -> AsyncGenerator[GroupEvent, None]:
+    async def my_group_events(
+        self, info: Info, snapshot: WithSnapshot = False, activity: WithActivity = False
+    ) -> AsyncGenerator[GroupEvent, None]:
         viewer = await info.context.viewer()
-        following = NewsFollowing(info.context.services, viewer, snapshot=bool(snapshot))
+        following = NewsFollowing(info.context.services, viewer, snapshot=bool(snapshot), activity=bool(activity))
         info.context.follow(following)
         async with aclosing(following.events()) as news:
             async for each in news:

@@ -55,7 +55,7 @@ def _uses(document: str, variable: str) -> bool:
 
 class _Everything:
     VARIABLES: ClassVar[Mapping[str, str]] = {"id": "ID!", "groupId": "ID!", "username": "String!", "after": "String!"}
-    OPTIONAL: ClassVar[Mapping[str, str]] = {"first": "1", "snapshot": "true"}
+    OPTIONAL: ClassVar[Mapping[str, str]] = {"first": "1", "snapshot": "true", "activity": "true"}
 
     def __init__(self, way: str) -> None:
         self._left_out = set(WAYS) - {way}
