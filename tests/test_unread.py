@@ -79,6 +79,19 @@ async def test_what_is_no_message_is_never_unread(world: World) -> None:
     assert await unread(bob, group_id) == nothing_unread(2)
 
 
+async def test_a_deleted_message_is_not_unread_and_one_that_was_edited_still_is(world: World) -> None:
+    ada, bob = await world.users("ada", "bob")
+    group_id = await world.group(ada, bob)
+    first, second, third = [await world.send(ada, group_id) for _ in range(3)]
+    await ada.run("EditMessage", input={"messageId": second["id"], "content": "better"})
+    await ada.run("DeleteMessage", input={"messageId": first["id"]})
+    found = await unread(bob, group_id)
+    assert (found["unreadCount"], found["firstUnread"]["id"]) == (2, second["id"])
+    for message in (second, third):
+        await ada.run("DeleteMessage", input={"messageId": message["id"]})
+    assert await unread(bob, group_id) == nothing_unread(2)
+
+
 async def test_a_mark_never_goes_back_and_a_late_one_tells_nobody(world: World) -> None:
     ada, bob = await world.users("ada", "bob")
     group_id = await world.group(ada, bob)

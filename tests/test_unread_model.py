@@ -1,4 +1,4 @@
-"""Any sequence of sending, marking, leaving and coming back, beside positions and counts made by brute force."""
+"""Any sequence of sending, deleting, marking, leaving and coming back, beside counts made by brute force."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -21,6 +21,7 @@ ACTS = st.one_of(
     st.tuples(st.just("send"), WHO, PLACE),
     st.tuples(st.just("mark"), WHO, PLACE),
     st.tuples(st.just("mark unread"), WHO, PLACE),
+    st.tuples(st.just("delete"), st.just(ADA), PLACE),
     st.tuples(st.just("go or come"), st.sampled_from([BOB, CYD]), PLACE),
 )
 Act = tuple[str, int, int]
@@ -33,6 +34,7 @@ class Model:
     log: list[Json | None] = field(default_factory=lambda: [None] * 3)  # created, and two members added
     joined: dict[int, int] = field(default_factory=lambda: {ADA: 1, BOB: 2, CYD: 3})
     kept: dict[int, int] = field(default_factory=dict[int, int])
+    deleted: set[str] = field(default_factory=set[str])
     told: list[int] = field(default_factory=list[int])
 
     @property
@@ -53,7 +55,9 @@ class Model:
         left = [
             {"id": message["id"], "seq": message["seq"]}
             for message in self.messages
-            if message["seq"] > self.read_seq(who) and message["sender"]["id"] != person.id
+            if message["seq"] > self.read_seq(who)
+            and message["sender"]["id"] != person.id
+            and message["id"] not in self.deleted
         ]
         return {"readSeq": self.read_seq(who), "unreadCount": len(left), "firstUnread": left[0] if left else None}
 
@@ -77,9 +81,16 @@ class Play:
         elif name == "mark":
             await self.mark(who, place)
         elif self.model.messages:
-            message = self.model.messages[-1 - place % len(self.model.messages)]
+            await self.at_message(name, who, self.model.messages[-1 - place % len(self.model.messages)])
+
+    async def at_message(self, name: str, who: int, message: Json) -> None:
+        if name == "mark unread":
             await mark_unread(self.people[who], self.group_id, message["id"])
             self.model.move(who, message["seq"] - 1)
+        elif message["id"] not in self.model.deleted:
+            await self.people[who].run("DeleteMessage", input={"messageId": message["id"]})
+            self.model.deleted.add(message["id"])
+            self.model.log.append(None)
 
     async def mark(self, who: int, place: int) -> None:
         """Near the end of the log, and sometimes beyond it."""
