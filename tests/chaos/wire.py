@@ -138,9 +138,10 @@ async def acknowledged(
     """
     connection = await _opened(place, timeout, buffer)
     try:
-        await connection.send(json.dumps({"type": "connection_init", "payload": {"authorization": f"Bearer {token}"}}))
+        init = {"type": "connection_init", "payload": {"authorization": f"Bearer {token}"}}
         try:
             async with asyncio.timeout(timeout):
+                await connection.send(json.dumps(init))
                 ack = await connection.recv()
         except Exception:  # noqa: BLE001  # whatever it is, there is no acknowledgement
             raise Refused(connection.close_code or 1006) from None
