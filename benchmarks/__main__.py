@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import contextlib
 import gc
+import os
 import shutil
 import sys
 import tempfile
@@ -91,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     scale = Scale.FULL if given.full else Scale.SMOKE if given.smoke else Scale.DEFAULT
     if raise_open_files(OPEN_FILES[scale]) < LEAST_OPEN_FILES[scale]:
         sys.exit(f"bench: {LEAST_OPEN_FILES[scale]:,} open files are needed; raise the hard limit (ulimit -Hn)")
-    names = given.only or list(PARTS)
+    names, load = given.only or list(PARTS), os.getloadavg()[0]
     # The load makes no cycles, and a collection would be counted as lateness of the server.
     gc.disable()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -99,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, rows in found.items():
         print(f"\n## {name}\n\n{rows_table(PARTS[name], rows)}")
     if not given.print:
-        write(report(found, scale.value, given.passes), FOLDER, DOCUMENT)
+        write(report(found, scale.value, given.passes, load), FOLDER, DOCUMENT)
     return 0
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from itertools import accumulate
 
 from benchmarks import load
 from benchmarks.load import Room
@@ -37,18 +38,19 @@ async def fan_out(rig: Rig) -> AsyncGenerator[Row]:
 
 async def groups(rig: Rig) -> AsyncGenerator[Row]:
     sizes = rig.sizes([3], [1, 10, 100, 1_000])
-    async with rig.parley(reach=[max(sizes)] * FEW, messages=[1] * max(sizes)) as parley:
-        for size in sizes:
-            rooms = [Room(number, PER_GROUP) for number in range(size)]
+    async with rig.parley(reach=[sum(sizes)] * FEW, messages=[1] * sum(sizes)) as parley:
+        for size, used in zip(sizes, accumulate(sizes, initial=0), strict=False):
+            rooms = [Room(used + number, PER_GROUP) for number in range(size)]
             yield {"groups": size, "sockets": size * PER_GROUP, **await spoken(rig, parley, rooms, CALLERS)}
 
 
 async def idle(rig: Rig) -> AsyncGenerator[Row]:
     sizes = rig.sizes([10], [0, 100, 1_000], [10_000])
-    async with rig.parley(reach=[1 + max(sizes)] * FEW, messages=[1] * (1 + max(sizes))) as parley:
-        for size in sizes:
-            async with load.listening(parley, [Room(1 + number, 1) for number in range(size)]):
-                found = await spoken(rig, parley, [Room(0, FOLLOWED)])
+    there = len(sizes) + max(sizes)
+    async with rig.parley(reach=[there] * FEW, messages=[1] * there) as parley:
+        for number, size in enumerate(sizes):
+            async with load.listening(parley, [Room(len(sizes) + each, 1) for each in range(size)]):
+                found = await spoken(rig, parley, [Room(number, FOLLOWED)])
                 with measured(parley.family) as cost:
                     await asyncio.sleep(rig.seconds * 2)
             resting = {"resting_ms": cost.server / cost.seconds * MILLI}

@@ -14,6 +14,7 @@ from tests.counting import statements
 from tests.harness import Server, operation, serving
 
 PAGE = 50
+PAGE_OF_GROUPS = 10
 BEYOND = 10  # pages that an old page is away from both ends, where the log is long enough
 HEADS = {
     "server_ms": "server CPU, ms",
@@ -70,7 +71,7 @@ async def statements_of(server: Server, request: bytes) -> int:
 
 
 def page_of_groups(parley: Parley, user: int) -> bytes:
-    return parley.asking(operation("MyGroups"), {"first": PAGE}, user)
+    return parley.asking(operation("MyGroups"), {"first": PAGE_OF_GROUPS}, user)
 
 
 LOG = Part(

@@ -11,7 +11,8 @@ from itertools import cycle
 from typing import Any, Protocol
 
 EVENT_BYTES = 80  # a shorter frame is an acknowledgement, a ping or a pong, and no event
-SHORT, MEDIUM = 126, 127  # what stands for a length of two bytes, and of eight
+KEPT_BYTES = 500  # of each listener's first event, which is looked at
+SHORT = 126  # what stands for a length of two bytes; one more stands for eight
 TEXT, CLOSE, PING, PONG = 0x81, 0x88, 0x89, 0x8A
 OPENING_AT_ONCE = 64
 DEADLINE = 120  # seconds without what was awaited
@@ -121,7 +122,7 @@ class Listener(asyncio.Protocol):
                 break
             if length >= EVENT_BYTES:
                 events += 1
-                self.first = self.first or data[begin : begin + length]
+                self.first = self.first or data[begin : begin + min(length, KEPT_BYTES)]
             else:
                 self._short(data[at], data[begin : begin + length])
             at = begin + length
@@ -167,7 +168,7 @@ class Listener(asyncio.Protocol):
     def begin(self) -> None:
         """Count from here on."""
         if b'"next"' not in self.first:
-            raise Failed(f"no event: {self.first[:500].decode(errors='replace')}")
+            raise Failed(f"no event: {self.first.decode(errors='replace')}")
         self.heard = 0
 
     def close(self) -> None:
@@ -214,6 +215,7 @@ class Spoken(Protocol):
     """A server, and what is said to it."""
 
     port: int
+    resumes: bool  # it sends what a listener has missed: nothing that was said after the position is lost
 
     def init(self, number: int) -> Json: ...
     def following(self, room: Room, number: int) -> Json: ...
@@ -260,28 +262,32 @@ async def listening(server: Spoken, rooms: Iterable[Room]) -> AsyncGenerator[lis
 
 
 async def warmed(server: Spoken, caller: Caller, rooms: Sequence[Room], listeners: Sequence[Listener]) -> None:
-    """Talk until everybody has heard something and nothing more is under way, then count from here on."""
+    """Talk until everybody has heard all of it, then count from here on. The rooms are new."""
     for room in rooms:
         await caller.post(server.saying(room))
-    deadline = time.monotonic() + DEADLINE
-    while not all(each.heard for each in listeners):
-        if time.monotonic() > deadline:
-            raise Failed("not everybody heard something")
-        await asyncio.sleep(0.1)
+    if server.resumes:
         for room in rooms:
-            await caller.post(server.saying(room))
-    await quiet(rooms)
+            await room.until(room.listeners * (room.behind + 1))
+    else:
+        await _heard_by_all(server, caller, rooms, listeners)
     for each in listeners:
         each.begin()
     for room in rooms:
-        room.heard = 0
+        room.forget()
 
 
-async def quiet(rooms: Sequence[Room]) -> None:
-    """Until nothing has been heard for a moment."""
-    heard = -1
-    while heard != (heard := sum(room.heard for room in rooms)):  # noqa: ASYNC110  # nothing tells when
-        await asyncio.sleep(0.2)
+async def _heard_by_all(server: Spoken, caller: Caller, rooms: Sequence[Room], listeners: Sequence[Listener]) -> None:
+    """Where nobody knows when a subscription begins: talk until everybody has heard something, and then nothing more
+    for a moment.
+    """
+    async with asyncio.timeout(DEADLINE):
+        while not all(each.heard for each in listeners):
+            await asyncio.sleep(0.1)
+            for room in rooms:
+                await caller.post(server.saying(room))
+        heard = -1
+        while heard != (heard := sum(room.heard for room in rooms)):  # noqa: ASYNC110  # nothing tells when
+            await asyncio.sleep(0.5)
 
 
 Talk = tuple[Spoken, Caller, Sequence[Room]]

@@ -36,11 +36,11 @@ def _middle(values: Sequence[Any]) -> Any:
     return statistics.median(values) if all(isinstance(each, int | float) for each in values) else values[0]
 
 
-def report(found: Mapping[str, Sequence[Row]], scale: str, passes: int) -> Report:
-    """The whole of one run."""
+def report(found: Mapping[str, Sequence[Row]], scale: str, passes: int, load: float) -> Report:
+    """The whole of one run; `load` is the machine's before it."""
     now = datetime.now(UTC).isoformat(timespec="minutes")
     parts = {
-        name: {"measured": now, "scale": scale, "passes": passes, "rows": [rounded(row) for row in rows]}
+        name: {"measured": now, "scale": scale, "passes": passes, "load": load, "rows": [rounded(row) for row in rows]}
         for name, rows in found.items()
     }
     return {"machine": facts(), "parts": parts}
@@ -87,7 +87,8 @@ def blocks(found: Report) -> Iterable[tuple[str, str]]:
 
 def said(part: Report) -> str:
     passes = f"medians of {part['passes']} passes" if part["passes"] > 1 else "one pass"
-    return f"Measured {part['measured'].replace('T', ' ').replace('+00:00', ' UTC')}, {passes}, sizes: {part['scale']}."
+    when = part["measured"].replace("T", " ").replace("+00:00", " UTC")
+    return f"Measured {when}, {passes}, sizes: {part['scale']}, load of the machine before: {part['load']:.1f}."
 
 
 def rows_table(part: Part, rows: Sequence[Row]) -> str:

@@ -12,20 +12,19 @@ from benchmarks.rig import MICRO, MILLI, Cost, Parley, Rig, Row, measured, quant
 USERS = 50
 PRESENT, RATE = 10, 50.0  # subscribers of a group in which so many messages a second are sent meanwhile
 MISSED = 20
-QUIET, AWAY = 0, 1
+AWAY = 2  # the group that those were away from; the others hear the ones before it
 
 
 async def resume(rig: Rig) -> AsyncGenerator[Row]:
     """One client far behind, and many a little behind, each of a server that has just started."""
     (far,), (many,) = rig.sizes([300], [10_000]), rig.sizes([20], [1_000])
-    async with rig.parley(reach=[2] * USERS, messages=[1, far]) as parley:
-        yield await caught_up(rig, parley, Room(AWAY, 1, far))
+    async with rig.parley(reach=[3] * USERS, messages=[1, 1, far]) as parley:
+        yield await caught_up(rig, parley, Room(0, PRESENT), Room(AWAY, 1, far))
         await parley.restart()
-        yield await caught_up(rig, parley, Room(AWAY, many, MISSED))
+        yield await caught_up(rig, parley, Room(1, PRESENT), Room(AWAY, many, MISSED))
 
 
-async def caught_up(rig: Rig, parley: Parley, away: Room) -> Row:
-    present = Room(QUIET, PRESENT)
+async def caught_up(rig: Rig, parley: Parley, present: Room, away: Room) -> Row:
     async with load.listening(parley, [present]) as there, load.calling(parley.port, 1) as (caller,):
         await load.warmed(parley, caller, [present], there)
         before = await talked(rig, parley, caller, present, there)

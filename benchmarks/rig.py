@@ -37,7 +37,14 @@ PLAIN_FOLLOW = """subscription($group: String!) {
 PLAIN_SEND = """mutation($group: String!, $content: String!) {
   sendGroupMessage(groupId: $group, content: $content) { id seq }
 }"""
-NEWS = "subscription { myGroupEvents(snapshot: true) { __typename } }"
+NEWS = """subscription {
+  myGroupEvents(snapshot: true) {
+    __typename
+    groupId
+    group { id name }
+    ... on GroupsSnapshotEvent { groups { id name memberCount headCursor } }
+  }
+}"""
 UPDATE = """mutation($input: UpdateGroupInput!) { updateGroup(input: $input) { group { id } } }"""
 
 
@@ -53,6 +60,7 @@ class Served:
     """A running server, and how it is spoken to."""
 
     name = ""
+    resumes = False
 
     def __init__(self, start: Callable[[int], Process]) -> None:
         self._start = start
@@ -105,6 +113,7 @@ class Parley(Served):
     """With `world` in it. Listeners have missed as many events as their room says."""
 
     name = "Parley"
+    resumes = True
 
     def __init__(self, start: Callable[[int], Process], url: str, world: World) -> None:
         super().__init__(start)

@@ -1,4 +1,4 @@
-"""What it costs to connect, prove who one is and subscribe, and what a connection holds that nobody talks on."""
+"""What it costs to connect, prove who one is and subscribe, and what a connection holds on which nothing happens."""
 
 from collections.abc import AsyncGenerator
 
@@ -18,14 +18,15 @@ async def connections(rig: Rig) -> AsyncGenerator[Row]:
     for size in rig.sizes([20], [200, 2_000], [10_000]):
         spread = min(GROUPS, size)
         async with rig.parley(reach=[spread] * USERS, messages=[1] * spread) as parley:
-            rooms = [Room(number, size // spread) for number in range(spread)]
+            rooms = [Room(number, size // spread, behind=0) for number in range(spread)]
             warm_up = Room(0, min(size, WARM_UP))
             async with load.listening(parley, [warm_up]):
                 await warm_up.until(warm_up.listeners)
             before = parley.family.memory()
             with measured(parley.family) as cost:
-                async with load.listening(parley, rooms):
+                async with load.listening(parley, rooms), load.calling(parley.port, 1) as (caller,):
                     for room in rooms:
+                        await caller.post(parley.saying(room))
                         await room.until(room.listeners)
                     cost.stop()
                     held = parley.family.memory() - before
@@ -42,7 +43,7 @@ CONNECTIONS = Part(
     "connections",
     {
         "sockets": "subscribed sockets",
-        "seconds": "until all have their first event, s",
+        "seconds": "until all have heard a message, s",
         "per_s": "sockets/s",
         "server_ms": "server CPU, ms each",
         "kib": "memory, KiB each",

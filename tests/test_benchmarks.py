@@ -41,7 +41,7 @@ async def test_a_benchmark_runs_and_what_is_written_of_it_agrees(
         assert all(value >= 0 for value in row.values() if isinstance(value, int | float))
     document = tmp_path / "benchmarks.md"
     document.write_text(shown(DOCUMENT))
-    report.write(report.report({name: rows}, "smoke", 1), tmp_path, document)
+    report.write(report.report({name: rows}, "smoke", 1, 0.5), tmp_path, document)
     written: Any = json.loads(shown(tmp_path / RESULTS))
     assert list(written) == ["machine", "parts"]
     assert list(written["parts"]) == [name]
