@@ -129,6 +129,8 @@ class Following(ABC, Generic[Fact]):
         assert self._fact is not None
         self._faults += faulty
         self._again = faulty or not await self._settle(self._fact)
+        if not self._again:
+            self._let_go(self._fact)
         return not self._again
 
     @abstractmethod
@@ -146,6 +148,9 @@ class Following(ABC, Generic[Fact]):
     @abstractmethod
     async def _settle(self, fact: Fact) -> bool:
         """False: show `self._fact` again, which now shows less. Raises the end."""
+
+    def _let_go(self, fact: Fact) -> None:
+        """The fact will not be shown again, and is held until the next one comes: empty it, if nobody shares it."""
 
 
 class FeedFollowing(Following[Fact]):

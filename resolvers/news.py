@@ -51,8 +51,8 @@ class SnapshotNews:
     """Everything at one moment: the groups, most recently active first, and the open invitations, oldest first."""
 
     occurred_at: datetime
-    groups: Sequence[Group]
-    invitations: Sequence[UserEvent]
+    groups: list[Group]
+    invitations: list[UserEvent]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,9 @@ class NewsFollowing(FeedFollowing[News]):
         while arrived is not None:
             if isinstance(arrived, _Start):
                 if self._snapshot:
-                    yield SnapshotNews(arrived.moment, arrived.groups, arrived.invitations)
+                    snapshot = SnapshotNews(arrived.moment, list(arrived.groups), list(arrived.invitations))
+                    arrived = None
+                    yield snapshot
             elif arrived.log.kind == LogKind.USER:
                 async for news in self._of_user(arrived.fact):
                     yield news
@@ -320,6 +322,12 @@ class NewsFollowing(FeedFollowing[News]):
         self._fact = replace(fact, group=None)
         return False
 
+    def _let_go(self, fact: News) -> None:
+        """A snapshot is each subscriber's own."""
+        if isinstance(fact, SnapshotNews):
+            fact.groups.clear()
+            fact.invitations.clear()
+
     def _settle_snapshot(self, fact: SnapshotNews) -> bool:
         """A group whose membership ended before the snapshot could be shown is not in it, and what its log says of the
         end is not told: a later beginning comes from the user's log.
@@ -330,5 +338,5 @@ class NewsFollowing(FeedFollowing[News]):
             self._seats.pop(group_id).leave()
         gone = {group_log(group_id) for group_id in refused}
         self._feed.take_out(lambda event: event.log in gone)
-        self._fact = replace(fact, groups=[group for group in fact.groups if group.id not in refused])
+        fact.groups[:] = [group for group in fact.groups if group.id not in refused]
         return not refused

@@ -79,5 +79,9 @@ class Context:
         self._loaders = Loaders(self.services, viewer, following.door)
         return self._loaders
 
+    def forget(self) -> None:
+        """The event was sent: let go of what was loaded for it."""
+        self._loaders = None
+
 
 Info = strawberry.Info[Context, None]

@@ -24,7 +24,7 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import Bas
 from strawberry.types.unset import UNSET, UnsetType
 
 from resolvers import users
-from resolvers.following import Following, end_of
+from resolvers.following import end_of
 from resolvers.messages import Join
 from resolvers.refusals import ErrorCode, Lagging, Refusal
 from resolvers.services import Services
@@ -299,7 +299,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[SocketContext, None]):
             context.join = self._join(operation, prepared, line)
             async with aclosing(schema.follow(prepared, operation.variables, context)) as results:
                 async for result in results:
-                    if not await self._send_event(operation, result, context.following, line) or operation.completed:
+                    if not await self._send_event(operation, result, context, line) or operation.completed:
                         return
         await operation.send_operation_message({"id": operation.id, "type": "complete"})
 
@@ -335,11 +335,11 @@ class SocketHandler(BaseGraphQLTransportWSHandler[SocketContext, None]):
         self,
         operation: SocketOperation,
         result: ExecutionResult,
-        following: Following[Any] | None,
+        context: Context,
         line: OperationLine,
     ) -> bool:
         """One event, once it is settled. False when the operation has ended. Raises Lagging."""
-        errors = result.errors or []
+        following, errors = context.following, result.errors or []
         if operation.completed:
             return False
         try:
@@ -363,6 +363,9 @@ class SocketHandler(BaseGraphQLTransportWSHandler[SocketContext, None]):
             return False
         line.events += 1
         await self._send_next(operation, result)
+        # The frames that wait for the next event hold this one: 7 KiB for each group of a snapshot.
+        result.data.clear()
+        context.forget()
         return True
 
     async def _send_next(self, operation: SocketOperation, result: ExecutionResult) -> None:

@@ -1,6 +1,7 @@
 """`myGroupEvents`: who gets what when groups change, on all their devices, and a list that begins without a race."""
 
 import asyncio
+import gc
 import random
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from typing import Any, TypeAlias
 import pytest
 
 from app import Process
+from db import records
+from schema import ids
 from tests.conftest import OwnServer
 from tests.folding import FOLLOW, Device, check
 from tests.harness import GraphQLFailure, Json, Person, Subscription, World, eventually, refused
@@ -458,3 +461,24 @@ async def test_streams_of_group_events_leave_nothing_behind(own_server: OwnServe
             ]
             assert len(process.streams) > 0
         await eventually(lambda: len(process.streams) == 0)
+
+
+def kept_of_a_snapshot(group_id: str) -> int:
+    """Records of the group, and snapshots as they were executed, that this process still holds."""
+    gc.collect()
+    wanted = ids.group(group_id)
+    return sum(
+        each.id == wanted
+        if type(each) is records.Group
+        else type(each) is dict and each.get("__typename") == "GroupsSnapshotEvent"
+        for each in gc.get_objects()
+    )
+
+
+async def test_a_snapshot_that_was_sent_is_not_kept_until_the_next_event(world: World) -> None:
+    ada = await world.user("ada")
+    group_id = await world.group(ada)
+    events = await ada.group_events()
+    await eventually(lambda: kept_of_a_snapshot(group_id) == 0)
+    await ada.run("UpdateGroup", input={"groupId": group_id, "name": "Go"})
+    assert (await events.event())["group"]["name"] == "Go"
