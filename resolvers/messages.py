@@ -224,7 +224,7 @@ class MessagesFollowing(FeedFollowing[Shown]):
             async for fact in self._replay(self._after):
                 yield fact
                 failpoints.reach("mid_replay")
-                await asyncio.sleep(0)  # a long replay leaves room for live traffic
+                await self._services.replays.turn()  # long replays, or many, leave room for live traffic
         while self._join is None or not self._feed.is_idle:
             event = await self._next()
             if event is None:
@@ -277,6 +277,7 @@ class MessagesFollowing(FeedFollowing[Shown]):
         self.cursor = after
         seq, floor = start.seq, None
         while (floor is None or seq < floor) and not self.stopped:
+            await self._services.replays.turn()
             batch = await self._batch(seq)
             if self._seat is not None and floor is None:
                 floor = batch.group.head_seq

@@ -11,10 +11,11 @@ from db.engine import Database, Transaction, Unavailable
 from delivery.stream import Streams
 from settings import Settings
 
-from .pace import Pace
+from .pace import Pace, Turns
 from .passwords import Hasher
 from .refusals import unavailable
 
+TURNS_BETWEEN_REPLAYS = 2  # of the event loop
 RENEWALS_PER_SECOND = 50  # a snapshot of ten groups costs 10 ms of CPU: half a core while a burst lasts
 
 T = TypeVar("T")
@@ -27,6 +28,7 @@ class Services:
     streams: Streams
     hasher: Hasher
     renewals: Pace = field(default_factory=lambda: Pace(RENEWALS_PER_SECOND))
+    replays: Turns = field(default_factory=lambda: Turns(TURNS_BETWEEN_REPLAYS))
 
     async def write(self, work: Callable[[Transaction], Coroutine[Any, Any, T]]) -> T:
         """One transaction that is announced after its commit. Raises SERVICE_UNAVAILABLE and what `work` raises."""
