@@ -17,7 +17,7 @@ from db.engine import utc_now
 from db.lock import ServerLock
 from db.migrate import NotYet, ensure, place
 from delivery.bus import BrokerAway, Bus
-from schema.wire import FrameProtocol
+from schema.wire import FrameProtocol, HeadProtocol
 from settings import Settings
 
 BACKLOG = 2_048
@@ -73,7 +73,7 @@ def options(given: Settings) -> dict[str, Any]:
     """
     return {
         "loop": "auto",  # uvloop where it is installed
-        "http": "httptools",
+        "http": HeadProtocol,
         "ws": FrameProtocol,
         "lifespan": "on",
         "ws_max_size": given.max_frame_bytes,

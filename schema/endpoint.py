@@ -172,6 +172,8 @@ class Endpoint:
         line.write()
         body = write_json(answer)
         described = [(b"content-length", b"%d" % len(body)), (b"content-type", media_type.encode())]
+        if status == 408:  # noqa: PLR2004  # the rest of the body is still under way
+            described.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": status, "headers": described})
         await send({"type": "http.response.body", "body": body})
 

@@ -3,7 +3,8 @@
 import asyncio
 import gzip
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,6 +14,8 @@ import pytest
 from hypothesis import strategies as st
 
 from resolvers.refusals import ErrorCode
+from schema import endpoint, wire
+from tests.conftest import OwnServer
 from tests.harness import Endpoint, Json, Server, World, eventually, operation, refused
 from tests.inside import LogBook
 from tests.nonsense import ASKED, BODIES, EXPLORING, KNOWN
@@ -534,3 +537,56 @@ async def member(server: Server) -> tuple[str, Mapping[str, str]]:
         message = await world.send(ada, group)
         known = (group, ben.id, message["id"], await ada.head(group), ben.username)
         return ada.token, dict(zip(KNOWN, known, strict=True))
+
+
+@asynccontextmanager
+async def raw_connection(server: Endpoint) -> AsyncGenerator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(server.url).port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+BODY = b'POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"query":'
+
+
+@pytest.mark.parametrize("earlier", [False, True], ids=["at once", "after an answer"])
+@pytest.mark.parametrize(
+    ("sent", "answered"),
+    [(b"\r\n", b""), (BODY[:40], b""), (BODY, b"HTTP/1.1 408 Request Timeout")],
+    ids=["an empty line", "half a head", "half a body"],
+)
+async def test_who_sends_half_of_a_request_is_cut_in_time(
+    own_server: OwnServer, monkeypatch: pytest.MonkeyPatch, sent: bytes, answered: bytes, *, earlier: bool
+) -> None:
+    monkeypatch.setattr(wire, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(endpoint, "BODY_SECONDS", 0.3)
+    async with raw_connection(await own_server()) as (reader, writer), asyncio.timeout(20):
+        if earlier:
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert await reader.readuntil(b'{"live":true}')
+        writer.write(sent)
+        assert (await reader.read()).split(b"\r\n")[0] == answered
+
+
+async def test_who_connects_and_says_nothing_is_cut_in_time(
+    own_server: OwnServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "HEAD_SECONDS", 0.3)
+    async with raw_connection(await own_server()) as (reader, _), asyncio.timeout(20):
+        assert not await reader.read()
+
+
+async def test_the_time_for_a_head_is_over_once_it_came(own_server: OwnServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "HEAD_SECONDS", 0.1)
+    server = await own_server()
+    async with raw_connection(server) as (reader, _), World(server) as world:
+        ada = await world.user()
+        group_id = await world.group(ada)
+        stream = await ada.messages(group_id)
+        async with asyncio.timeout(20):
+            assert not await reader.read()  # a later connection's time is over as well, if it still runs
+        assert (await world.send(ada, group_id))["seq"] == (await stream.event())["seq"]
