@@ -40,6 +40,7 @@ from .schema import schema
 from .types import message_event
 
 SHARED = "groupMessages"
+GROUP = "group"
 OWN_ARGUMENT = "after"  # of `groupMessages`: where a subscriber begins, nothing else
 DEFINED_AND_USED = 2
 
@@ -61,12 +62,14 @@ class _Uses(Visitor):
         super().__init__()
         self.variables: dict[str, int] = {}
         self.of_viewer = False
+        self.of_group = False
 
     def enter_variable(self, node: VariableNode, *_: object) -> None:
         self.variables[node.name.value] = self.variables.get(node.name.value, 0) + 1
 
     def enter_field(self, node: FieldNode, *_: object) -> None:
         self.of_viewer = self.of_viewer or node.name.value in VIEWER_FIELDS
+        self.of_group = self.of_group or node.name.value == GROUP
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,7 @@ class Sharing:
 
     own: str | None
     of_viewer: bool
+    of_group: bool  # it shows something of the group besides the message
 
 
 @lru_cache(512)
@@ -89,7 +93,8 @@ def sharing(document: DocumentNode, operation: OperationDefinitionNode) -> Shari
     visit(document, uses)
     given = next((each.value for each in root.arguments or () if each.name.value == OWN_ARGUMENT), None)
     name = given.name.value if isinstance(given, VariableNode) else ""
-    return Sharing(name if uses.variables.get(name) == DEFINED_AND_USED else None, uses.of_viewer)
+    own = name if uses.variables.get(name) == DEFINED_AND_USED else None
+    return Sharing(own, uses.of_viewer, uses.of_group)
 
 
 def _root(document: DocumentNode, selections: SelectionSetNode) -> FieldNode:

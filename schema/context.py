@@ -32,6 +32,7 @@ class Context:
     services: Services
     authenticate: Authenticate
     join: Join | None = None  # how a subscription's live part finds its cohort, where it may be shared
+    shared: bool = False  # what a subscription shows may be shown to others: it has no viewer then
     following: Following[Any] | None = None
     stopped: bool = False
     _session: Session | None = None

@@ -31,6 +31,7 @@ from .context import Context
 LEAF = "parley-leaf"
 TYPENAME = "__typename"
 
+Recall = Callable[[Any], ExecutionResult | None]
 Details: TypeAlias = list[Any]  # of graphql-core: where one field of the answer is selected
 Fields: TypeAlias = dict[str, Details]
 
@@ -166,8 +167,8 @@ async def execute(request: Request) -> ExecutionResult:
     return executor if isinstance(executor, ExecutionResult) else await _settled(executor.execute_operation())
 
 
-async def follow(request: Request) -> AsyncGenerator[ExecutionResult, None]:
-    """The events of a subscription. Raises what its source raises."""
+async def follow(request: Request, recall: Recall | None = None) -> AsyncGenerator[ExecutionResult, None]:
+    """The events of a subscription; `recall` gives the results that need not be made. Raises what its source raises."""
     executor = request.executor()
     if isinstance(executor, ExecutionResult):
         yield executor
@@ -178,7 +179,7 @@ async def follow(request: Request) -> AsyncGenerator[ExecutionResult, None]:
         return
     async with aclosing(source) as events:
         async for event in events:
-            yield await _shown(executor, event)
+            yield (recall(event) if recall else None) or await _shown(executor, event)
 
 
 def shown(request: Request) -> Callable[[Any], Awaitable[ExecutionResult]]:

@@ -21,7 +21,7 @@ from .context import Context
 from .documents import Prepared
 from .enums import ErrorCode
 from .events import GROUP_EVENT_TYPES
-from .execution import Request, execute, follow
+from .execution import Recall, Request, execute, follow
 from .mutation import Mutation
 from .query import Query
 from .resolving import prepare_resolvers
@@ -81,11 +81,11 @@ class Schema(strawberry.Schema):
             return _faulty(error)
 
     async def follow(
-        self, prepared: Prepared, variables: Mapping[str, Any] | None, context: Context
+        self, prepared: Prepared, variables: Mapping[str, Any] | None, context: Context, recall: Recall | None = None
     ) -> AsyncGenerator[ExecutionResult, None]:
         """Execute a subscription that was prepared: a result for each event, and one for the refusal that ends it."""
         try:
-            async with aclosing(follow(self.request(prepared, variables, context))) as results:
+            async with aclosing(follow(self.request(prepared, variables, context), recall)) as results:
                 async for result in results:
                     yield result
         except Exception as error:  # noqa: BLE001  # as above

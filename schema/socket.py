@@ -39,6 +39,7 @@ from .errors import is_fault, present, present_all, present_refusal, refusal_of
 from .frames import BadMessage, SocketAdapter, Stalled, TooBig, checked
 from .heartbeat import Heartbeat
 from .operations import OperationLine
+from .replays import Question, Replaying, Replays
 from .schema import schema
 
 TOO_BIG, TRY_AGAIN, FORBIDDEN = 1009, 1013, 4403
@@ -84,6 +85,15 @@ class SocketOutlet:
 
 def _task(operation: SocketOperation) -> asyncio.Task[None] | None:
     return cast("asyncio.Task[None] | None", operation.task)
+
+
+def _let_go(result: ExecutionResult, context: Context, replaying: Replaying | None) -> None:
+    """The frames that wait for the next event would hold this one: 7 KiB for each group of a snapshot."""
+    if replaying is not None and context.following is not None:
+        replaying.keep(context.following, result)
+    elif result.data is not None:
+        result.data.clear()
+    context.forget()
 
 
 def _refusal_of(result: ExecutionResult) -> Refusal | None:
@@ -297,9 +307,12 @@ class SocketHandler(BaseGraphQLTransportWSHandler[SocketContext, None]):
         else:
             self._subscriptions[operation] = context, line
             context.join = self._join(operation, prepared, line)
-            async with aclosing(schema.follow(prepared, operation.variables, context)) as results:
+            replaying = self._replaying(operation, prepared)
+            context.shared, recall = replaying is not None, replaying.recall if replaying else None
+            async with aclosing(schema.follow(prepared, operation.variables, context, recall)) as results:
                 async for result in results:
-                    if not await self._send_event(operation, result, context, line) or operation.completed:
+                    goes_on = await self._send_event(operation, result, context, line, replaying)
+                    if not goes_on or operation.completed:
                         return
         await operation.send_operation_message({"id": operation.id, "type": "complete"})
 
@@ -310,6 +323,15 @@ class SocketHandler(BaseGraphQLTransportWSHandler[SocketContext, None]):
         asked = Asked(prepared, operation.query, operation.operation_name, operation.variables or {})
         outlet = SocketOutlet(self.websocket, operation, line)
         return lambda seat, viewer: self.view.cohorts.join(asked, shared, seat, viewer, outlet)
+
+    def _replaying(self, operation: SocketOperation, prepared: Prepared) -> Replaying | None:
+        shared = sharing(prepared.document, prepared.operation)
+        if shared is None or shared.of_viewer:
+            return None
+        question = Question.of(
+            operation.query, operation.operation_name, operation.variables or {}, shared.own, of_group=shared.of_group
+        )
+        return Replaying(self.view.replays, question)
 
     async def _authenticate(self) -> Session | None:
         """The token is read again for each operation: a later request feels its end even if no event told of it."""
@@ -337,6 +359,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[SocketContext, None]):
         result: ExecutionResult,
         context: Context,
         line: OperationLine,
+        replaying: Replaying | None,
     ) -> bool:
         """One event, once it is settled. False when the operation has ended. Raises Lagging."""
         following, errors = context.following, result.errors or []
@@ -363,9 +386,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[SocketContext, None]):
             return False
         line.events += 1
         await self._send_next(operation, result)
-        # The frames that wait for the next event hold this one: 7 KiB for each group of a snapshot.
-        result.data.clear()
-        context.forget()
+        _let_go(result, context, replaying)
         return True
 
     async def _send_next(self, operation: SocketOperation, result: ExecutionResult) -> None:
@@ -393,6 +414,7 @@ class SocketEndpoint(GraphQL[SocketContext, None]):
         )
         self.services = services
         self.cohorts = Cohorts(services)
+        self.replays = Replays()
         self._is_origin_allowed = is_origin_allowed
         self._open = 0
 

@@ -50,7 +50,7 @@ class Subscription:
         info.context.follow(following)
         async with aclosing(following.events()) as facts:
             async for fact in facts:
-                yield message_event(info.context.show(viewer, following), fact)
+                yield message_event(info.context.show(None if info.context.shared else viewer, following), fact)
 
     @strawberry.subscription(
         description="What happens to your groups and to your place in them, on all your devices. With `snapshot: true` "

@@ -85,7 +85,14 @@ def _show_with_old_loaders(self: Context, viewer: Any, following: Following[Any]
     return self._loaders
 
 
-KEEPS_ITS_LOADERS = Version("keeps its loaders", (("schema.context.Context.show", _show_with_old_loaders),))
+def _forget_nothing(_: Context) -> None:
+    pass
+
+
+KEEPS_ITS_LOADERS = Version(
+    "keeps its loaders",
+    (("schema.context.Context.show", _show_with_old_loaders), ("schema.context.Context.forget", _forget_nothing)),
+)
 
 
 def _wants_every_end(self: MessagesFollowing, event: Event) -> bool:

@@ -1,0 +1,111 @@
+"""Events that were shown to somebody who catches up, for whoever asks for the same a moment later. Knows no SQL and no
+socket.
+
+After a restart everybody comes back at once from nearby positions: 1,000 subscribers that missed the same 20 messages
+would execute 20,000 events, 0.3 ms each.
+"""
+
+import json
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from graphql import ExecutionResult
+
+from db.records import Message, User
+from resolvers.access import EventDoor
+from resolvers.following import Following
+from resolvers.reader import Shown
+
+from .types import GroupMessageEvent
+
+REMEMBERED = 2_000
+SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What was asked for, the place to begin at aside. `of_group`: something of the group besides the message too."""
+
+    query: str
+    operation_name: str | None
+    variables: str
+    of_group: bool
+
+    @classmethod
+    def of(
+        cls, query: str, operation_name: str | None, variables: Mapping[str, Any], own: str | None, *, of_group: bool
+    ) -> "Question":
+        shared = {name: value for name, value in variables.items() if name != own}
+        return cls(query, operation_name, json.dumps(shared, sort_keys=True), of_group)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    data: dict[str, Any]
+    message: Message | None
+    people: tuple[User | None, ...]
+    head_seq: int
+    seen: int
+    until: float
+
+
+class Replays:
+    """The answers of one process, the last ones of each question.
+
+    An answer is given again only to whoever would be shown the same: everybody reads and is judged for themselves, and
+    the message and the people that they read have to be those of the answer. What was read for it was read under
+    permissions that they have passed.
+    """
+
+    def __init__(self) -> None:
+        self._answers: OrderedDict[tuple[Question, UUID, int], _Answer] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    def recall(self, question: Question, fact: Shown) -> dict[str, Any] | None:
+        answer = self._answers.get((question, fact.event.group_id, fact.event.seq))
+        if answer is None or answer.until < time.monotonic() or answer.seen > fact.group.access_seq:
+            return None
+        if question.of_group and answer.head_seq != fact.group.head_seq:
+            return None
+        return answer.data if (answer.message, answer.people) == (fact.message, _people(fact)) else None
+
+    def keep(self, question: Question, fact: Shown, seen: int, data: dict[str, Any]) -> None:
+        """`seen`: how new the permissions were that anything of it was read under."""
+        key = question, fact.event.group_id, fact.event.seq
+        until = time.monotonic() + SECONDS
+        self._answers[key] = _Answer(data, fact.message, _people(fact), fact.group.head_seq, seen, until)
+        self._answers.move_to_end(key)
+        while len(self._answers) > REMEMBERED:
+            self._answers.popitem(last=False)
+
+
+def _people(fact: Shown) -> tuple[User | None, ...]:
+    named = fact.event.actor_id, fact.message.sender_id if fact.message else None
+    return tuple(fact.people.get(user_id) if user_id else None for user_id in named)
+
+
+class Replaying:
+    """One operation that catches up."""
+
+    def __init__(self, replays: Replays, question: Question) -> None:
+        self._replays = replays
+        self._question = question
+        self._fact: Shown | None = None
+
+    def recall(self, event: GroupMessageEvent) -> ExecutionResult | None:
+        """The result for the event, where somebody was shown it."""
+        data = self._replays.recall(self._question, event.fact)
+        self._fact = event.fact if data is None else None
+        return ExecutionResult(data, None) if data is not None else None
+
+    def keep(self, following: Following[Any], result: ExecutionResult) -> None:
+        """The result that was sent just now, unless it was recalled."""
+        if self._fact is not None and result.data is not None and not result.errors:
+            assert isinstance(following.door, EventDoor)
+            self._replays.keep(self._question, self._fact, following.door.seen, result.data)
