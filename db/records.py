@@ -38,9 +38,19 @@ class GroupEventKind(StrEnum):
     MESSAGE_SENT = "MESSAGE_SENT"
     MESSAGE_EDITED = "MESSAGE_EDITED"
     MESSAGE_DELETED = "MESSAGE_DELETED"
+    REACTION_ADDED = "REACTION_ADDED"
+    REACTION_REMOVED = "REACTION_REMOVED"
 
 
-MESSAGE_KINDS = frozenset({GroupEventKind.MESSAGE_SENT, GroupEventKind.MESSAGE_EDITED, GroupEventKind.MESSAGE_DELETED})
+MESSAGE_KINDS = frozenset(
+    {
+        GroupEventKind.MESSAGE_SENT,
+        GroupEventKind.MESSAGE_EDITED,
+        GroupEventKind.MESSAGE_DELETED,
+        GroupEventKind.REACTION_ADDED,
+        GroupEventKind.REACTION_REMOVED,
+    }
+)
 ACCESS_KINDS = frozenset(GroupEventKind) - MESSAGE_KINDS - {GroupEventKind.DETAILS_CHANGED}
 
 
@@ -130,6 +140,26 @@ class MessageRevision:
     version: int
     content: str
     created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Reaction:
+    """All who reacted to a message with the same: how many they are, and the user who asks if they are one of them."""
+
+    message_id: UUID
+    emoji: str
+    count: int
+    own_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reacted:
+    """That one user reacted, at `seq` of the group's log."""
+
+    message_id: UUID
+    user_id: UUID
+    emoji: str
+    seq: int
 
 
 @dataclass(frozen=True, slots=True)

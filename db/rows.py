@@ -16,6 +16,7 @@ from .records import (
     MembershipStatus,
     Message,
     MessageRevision,
+    Reacted,
     SentId,
     Token,
     User,
@@ -46,6 +47,7 @@ GROUP = Shape(tables.groups, Group)
 MEMBERSHIP = Shape(tables.memberships, Membership)
 MESSAGE = Shape(tables.messages, Message)
 MESSAGE_REVISION = Shape(tables.message_revisions, MessageRevision)
+REACTED = Shape(tables.reactions, Reacted)
 GROUP_EVENT = Shape(tables.group_events, GroupEvent)
 USER_EVENT = Shape(tables.user_events, UserEvent)
 SENT_ID = Shape(tables.sent_ids, SentId)

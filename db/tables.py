@@ -201,6 +201,20 @@ class MessageRevisionRow(Row, table=True):
     created_at: datetime = _moment()
 
 
+class ReactionRow(Row, table=True):
+    """That a user reacted to a message, by the event `seq`. With the message its reactions are deleted."""
+
+    __table_args__ = (
+        Index("ix_reactions_message_id_emoji_seq", "message_id", "emoji", "seq"),
+        {"sqlite_with_rowid": False},
+    )
+
+    message_id: UUID = _id("messages.id", primary=True)
+    user_id: UUID = _id("users.id", primary=True)
+    emoji: str = _text(32, primary_key=True)
+    seq: int = _number()
+
+
 class ReadPositionRow(Row, table=True):
     """How far a user said they have read a group; what was before they joined counts as read without a row.
 
@@ -262,6 +276,7 @@ groups: Table = metadata.tables["groups"]
 memberships: Table = metadata.tables["memberships"]
 messages: Table = metadata.tables["messages"]
 message_revisions: Table = metadata.tables["message_revisions"]
+reactions: Table = metadata.tables["reactions"]
 read_positions: Table = metadata.tables["read_positions"]
 group_events: Table = metadata.tables["group_events"]
 user_events: Table = metadata.tables["user_events"]

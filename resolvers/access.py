@@ -26,6 +26,7 @@ class Operation(StrEnum):
     SEND = "send messages to this group"
     CHANGE_OWN_MESSAGE = "change messages of this group"
     DELETE_ANY_MESSAGE = "delete messages of others in this group"
+    REACT = "react to messages of this group"
     ADD_MEMBER = "add members to this group"
     INVITE_MEMBER = "invite people to this group"
     REMOVE_MEMBER = "remove this person from this group"
@@ -42,6 +43,7 @@ ALLOWED: Mapping[Operation, frozenset[tuple[MembershipStatus, MemberRole]]] = {
     Operation.SEND: frozenset((ACCEPTED, role) for role in EVERY_ROLE),
     Operation.CHANGE_OWN_MESSAGE: frozenset((ACCEPTED, role) for role in EVERY_ROLE),
     Operation.DELETE_ANY_MESSAGE: frozenset({(ACCEPTED, ADMIN), (ACCEPTED, MODERATOR)}),
+    Operation.REACT: frozenset((ACCEPTED, role) for role in EVERY_ROLE),
     Operation.ADD_MEMBER: frozenset({(ACCEPTED, ADMIN)}),
     Operation.INVITE_MEMBER: frozenset({(ACCEPTED, ADMIN), (ACCEPTED, MODERATOR)}),
     Operation.REMOVE_MEMBER: frozenset({(ACCEPTED, ADMIN), (ACCEPTED, MODERATOR)}),

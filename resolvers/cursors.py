@@ -1,7 +1,8 @@
 """Cursors: the one place where they are made and read. To a client they are opaque text.
 
 A stream cursor names its row: group, seq, and the 32 random bits stored in that row. A cursor of another group, of the
-future or from before a restored backup therefore matches nothing. Page cursors hold a row's group and key.
+future or from before a restored backup therefore matches nothing. Page cursors hold a row's key and its
+group, or the id of the emoji and message that it is in the list of.
 """
 
 import struct
@@ -19,7 +20,7 @@ ACTIVITY = struct.Struct(">cqq16s")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 LONGEST = 64
-STREAM_MARK, MESSAGE_MARK, MEMBER_MARK, ACTIVITY_MARK = b"s", b"m", b"u", b"a"
+STREAM_MARK, MESSAGE_MARK, MEMBER_MARK, REACTION_MARK, ACTIVITY_MARK = b"s", b"m", b"u", b"r", b"a"
 BIGGEST_SEQ = 2**63 - 1
 
 
@@ -64,12 +65,20 @@ def of_member(group_id: UUID, joined_seq: int) -> str:
     return _text(KEY.pack(MEMBER_MARK, group_id.bytes, joined_seq))
 
 
+def of_reaction(emoji_id: UUID, seq: int) -> str:
+    return _text(KEY.pack(REACTION_MARK, emoji_id.bytes, seq))
+
+
 def message_key(argument: str, text: str | None, group_id: UUID) -> int | None:
     return _key(MESSAGE_MARK, argument, text, group_id)
 
 
 def member_key(argument: str, text: str | None, group_id: UUID) -> int | None:
     return _key(MEMBER_MARK, argument, text, group_id)
+
+
+def reaction_key(argument: str, text: str | None, emoji_id: UUID) -> int | None:
+    return _key(REACTION_MARK, argument, text, emoji_id)
 
 
 @dataclass(frozen=True, slots=True)

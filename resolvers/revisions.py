@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
-from db import memberships, messages, revisions
+from db import memberships, messages, reactions, revisions
 from db.engine import Transaction
 from db.events import GroupLog
 from db.records import GroupEventKind, Membership, Message, MessageRevision
@@ -30,7 +30,7 @@ async def edit(services: Services, viewer: Viewer, message_id: UUID, *, content:
     content = text.content(content)
 
     async def work(transaction: Transaction) -> Message:
-        log, own, message = await _locked(transaction, viewer.id, message_id)
+        log, own, message = await locked_message(transaction, viewer.id, message_id, Operation.CHANGE_OWN_MESSAGE)
         if message.sender_id != viewer.id:
             raise _only_its_sender(own)
         if message.deleted_at is not None:
@@ -41,20 +41,20 @@ async def edit(services: Services, viewer: Viewer, message_id: UUID, *, content:
         await _keep_content(transaction, message)
         event = log.append(GroupEventKind.MESSAGE_EDITED, viewer.id, message_id=message.id)
         edited = replace(message, content=content, edited_seq=event.seq, edited_at=event.occurred_at)
-        return await _write(transaction, log, edited)
+        return await write_changed(transaction, log, edited)
 
     return await services.write(work)
 
 
 async def delete(services: Services, viewer: Viewer, message_id: UUID) -> Message:
-    """Empty a message for ever: its content and what it said before. Its row stays as a tombstone.
+    """Empty a message for ever: its content, what it said before, and its reactions. Its row stays as a tombstone.
 
     Senders delete their own, moderators and admins anybody's. One that is deleted already stays as it is, without an
     event. Raises NOT_FOUND, CONFLICT too late, and what the door raises.
     """
 
     async def work(transaction: Transaction) -> Message:
-        log, own, message = await _locked(transaction, viewer.id, message_id)
+        log, own, message = await locked_message(transaction, viewer.id, message_id, Operation.CHANGE_OWN_MESSAGE)
         deletes_any = allows(own, Operation.DELETE_ANY_MESSAGE)
         if message.sender_id != viewer.id and not deletes_any:
             raise forbidden(Operation.DELETE_ANY_MESSAGE, own.status)
@@ -63,20 +63,25 @@ async def delete(services: Services, viewer: Viewer, message_id: UUID) -> Messag
         if not deletes_any:
             _check_in_time(services.settings, log, message, "deleted")
         await revisions.remove(transaction, message.id)
+        await reactions.remove_all(transaction, message.id)
         event = log.append(GroupEventKind.MESSAGE_DELETED, viewer.id, message_id=message.id)
-        return await _write(
+        return await write_changed(
             transaction, log, replace(message, content="", deleted_at=event.occurred_at, deleted_by=viewer.id)
         )
 
     return await services.write(work)
 
 
-async def _locked(transaction: Transaction, viewer_id: UUID, message_id: UUID) -> tuple[GroupLog, Membership, Message]:
-    """The message as it is under the lock of its group, which is the same for ever."""
+async def locked_message(
+    transaction: Transaction, viewer_id: UUID, message_id: UUID, operation: Operation
+) -> tuple[GroupLog, Membership, Message]:
+    """The message as it is under the lock of its group, which is the same for ever. Raises NOT_FOUND, and what the door
+    raises.
+    """
     before = await messages.get(transaction, message_id)
     if before is None:
         raise not_found("message")
-    log, own = await locked(transaction, viewer_id, before.group_id, Operation.CHANGE_OWN_MESSAGE)
+    log, own = await locked(transaction, viewer_id, before.group_id, operation)
     message = await messages.get(transaction, message_id)
     assert message is not None
     return log, own, message
@@ -100,10 +105,11 @@ async def _keep_content(transaction: Transaction, message: Message) -> None:
     await revisions.keep(transaction, MessageRevision(message.id, version, message.content, moment))
 
 
-async def _write(transaction: Transaction, log: GroupLog, message: Message) -> Message:
+async def write_changed(transaction: Transaction, log: GroupLog, message: Message) -> Message:
     """The message as the log's last event made it."""
     message = replace(message, version=log.group.head_seq, updated_at=log.group.active_at)
     await messages.change(transaction, message)
+    log.shows(message)
     await log.write()
     return message
 

@@ -18,7 +18,9 @@ from resolvers.users import Session
 from .loaders import Loaders
 
 # What differs from viewer to viewer. A field that asks for the viewer and is not here fails in every cohort.
-VIEWER_FIELDS = frozenset({"viewerMembership", "revisions", "readSeq", "unreadCount", "firstUnread"})
+VIEWER_FIELDS = frozenset(
+    {"viewerMembership", "viewerHasReacted", "revisions", "readSeq", "unreadCount", "firstUnread"}
+)
 
 Authenticate = Callable[[], Coroutine[Any, Any, Session | None]]
 

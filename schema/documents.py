@@ -31,6 +31,7 @@ from graphql import (
 )
 
 from resolvers.pages import DEFAULT_PAGE, LARGEST_PAGE
+from resolvers.reactions import MOST_EMOJI
 from resolvers.refusals import ErrorCode, Refusal, bad_input
 from resolvers.revisions import MOST_REVISIONS
 
@@ -49,12 +50,13 @@ LONGEST_INTEGER = 20
 MAX_LITERAL_PARTS = 200
 MAX_ERRORS = 10
 PAGE_ARGUMENTS = ("first", "last")
-PAGES = frozenset({"myGroups", "members", "messages", "messageEvents"})
+PAGES = frozenset({"myGroups", "members", "messages", "messageEvents", "users"})
 # How many objects a list without page arguments can give; the whole schema is a list as well.
 LISTS = {
     "groups": 1_000,
     "invitations": 100,
     "myInvitations": 100,
+    "reactions": MOST_EMOJI,
     "revisions": MOST_REVISIONS,
     "__schema": 500,
     "__type": 100,

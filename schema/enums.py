@@ -47,7 +47,9 @@ class MessageEventKind(Enum):
         "DELETED", description="The message was deleted: its content is gone, its place stays. Show a tombstone."
     )
     REACTED = strawberry.enum_value(
-        "REACTED", description="Somebody added or removed a reaction. Keep the copy with the higher `version`."
+        "REACTED",
+        description="Somebody added or removed a reaction. Keep the copy with the higher `version`, and add no "
+        "message.",
     )
 
 

@@ -149,6 +149,21 @@ class EditMessageInput:
     content: str = strawberry.field(description="1 to 4,000 characters that are not only white space.")
 
 
+@strawberry.input(description="What to react to, and how.")
+class AddReactionInput:
+    message_id: strawberry.ID = strawberry.field(description="The message.")
+    emoji: str = strawberry.field(
+        description="An emoji of up to 32 code points, kept byte for byte, or a short name of 1 to 32 of the "
+        "characters a-z, 0-9, `_`, `+` and `-`, with or without colons around it; it is shown without."
+    )
+
+
+@strawberry.input(description="Which of your reactions to take back.")
+class RemoveReactionInput:
+    message_id: strawberry.ID = strawberry.field(description="The message.")
+    emoji: str = strawberry.field(description="What you reacted with, as in `Reaction.emoji`.")
+
+
 @strawberry.input(description="What to delete.")
 class DeleteMessageInput:
     message_id: strawberry.ID = strawberry.field(description="The message.")

@@ -7,16 +7,18 @@ from uuid import UUID
 
 from strawberry.dataloader import DataLoader
 
-from db.records import Group, Membership, Message, MessageRevision, Unread, User
-from resolvers import groups, memberships, messages, revisions, unread, users
+from db.records import Group, Membership, Message, MessageRevision, Reacted, Reaction, Unread, User
+from resolvers import groups, memberships, messages, reactions, revisions, unread, users
 from resolvers.access import Door, Viewer
 from resolvers.pages import Page, PageRequest
+from resolvers.reactions import Emoji
 from resolvers.refusals import Refusal, not_found
 from resolvers.services import Services
 
 T = TypeVar("T")
+K = TypeVar("K")
 PageKey = tuple[UUID, PageRequest]
-ReadPages = Callable[[Services, Door, Sequence[UUID], PageRequest], Awaitable[Mapping[UUID, Page[T] | Refusal]]]
+ReadPages = Callable[[Services, Door, Sequence[K], PageRequest], Awaitable[Mapping[K, Page[T] | Refusal]]]
 MembershipKey = tuple[UUID, UUID]
 
 
@@ -63,6 +65,14 @@ class Loaders:
     def revisions(self) -> DataLoader[Message, Sequence[MessageRevision] | None]:
         return DataLoader(self._revisions)
 
+    @cached_property
+    def reactions(self) -> DataLoader[Message, Sequence[Reaction]]:
+        return DataLoader(self._reactions)
+
+    @cached_property
+    def reacted(self) -> DataLoader[tuple[Emoji, PageRequest], Page[Reacted]]:
+        return DataLoader(self._reacted)
+
     @property
     def viewer(self) -> Viewer:
         """Raises LookupError in an event that is shown to many: the field has to be named in VIEWER_FIELDS."""
@@ -107,11 +117,17 @@ class Loaders:
     async def _revisions(self, shown: list[Message]) -> Sequence[Sequence[MessageRevision] | None]:
         return await revisions.get_many(self.services, self.viewer, self.door, shown)
 
-    async def _pages(self, keys: list[PageKey], read: ReadPages[T]) -> Sequence[Page[T] | Refusal]:
-        """One read for each different request, whatever the number of groups."""
-        found: dict[PageKey, Page[T] | Refusal] = {}
+    async def _reactions(self, shown: list[Message]) -> Sequence[Sequence[Reaction] | Refusal]:
+        return await reactions.get_many(self.services, self._viewer, self.door, shown)
+
+    async def _reacted(self, keys: list[tuple[Emoji, PageRequest]]) -> Sequence[Page[Reacted] | Refusal]:
+        return await self._pages(keys, reactions.pages)
+
+    async def _pages(self, keys: list[tuple[K, PageRequest]], read: ReadPages[K, T]) -> Sequence[Page[T] | Refusal]:
+        """One read for each different request, whatever the number of lists."""
+        found: dict[tuple[K, PageRequest], Page[T] | Refusal] = {}
         for request in dict.fromkeys(request for _, request in keys):
-            ids = [group_id for group_id, wanted in keys if wanted == request]
-            pages = await read(self.services, self.door, ids, request)
-            found |= {(group_id, request): page for group_id, page in pages.items()}
+            of = [each for each, wanted in keys if wanted == request]
+            pages = await read(self.services, self.door, of, request)
+            found |= {(each, request): page for each, page in pages.items()}
         return [found[key] for key in keys]

@@ -5,7 +5,7 @@ from typing import Annotated, TypeVar
 import strawberry
 
 from db import records
-from resolvers import groups, memberships, messages, revisions, unread, users
+from resolvers import groups, memberships, messages, reactions, revisions, unread, users
 
 from . import ids, inputs, payloads
 from .context import Info
@@ -198,6 +198,24 @@ class Mutation:
         viewer, message_id = await info.context.viewer(), ids.message(input.message_id)
         message = await revisions.delete(info.context.services, viewer, message_id)
         return payloads.DeleteMessagePayload(message=Message(record=message))
+
+    @strawberry.mutation(
+        description="React to a message with an emoji or a short name. Adding what is there already changes nothing."
+    )
+    async def add_reaction(
+        self, info: Info, input: Input[inputs.AddReactionInput]
+    ) -> payloads.AddReactionPayload | None:
+        viewer, message_id = await info.context.viewer(), ids.message(input.message_id)
+        message = await reactions.add(info.context.services, viewer, message_id, input.emoji)
+        return payloads.AddReactionPayload(message=Message(record=message))
+
+    @strawberry.mutation(description="Take a reaction of your own back. Removing what is not there changes nothing.")
+    async def remove_reaction(
+        self, info: Info, input: Input[inputs.RemoveReactionInput]
+    ) -> payloads.RemoveReactionPayload | None:
+        viewer, message_id = await info.context.viewer(), ids.message(input.message_id)
+        message = await reactions.remove(info.context.services, viewer, message_id, input.emoji)
+        return payloads.RemoveReactionPayload(message=Message(record=message))
 
     @strawberry.mutation(
         description="Say that you have read a group up to a place, on all your devices. It never goes back: send it "

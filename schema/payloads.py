@@ -119,3 +119,13 @@ class EditMessagePayload:
 @strawberry.type(description="The content of the message is gone for ever.")
 class DeleteMessagePayload:
     message: Message = strawberry.field(description="The message as it is now: a tombstone in its place.")
+
+
+@strawberry.type(description="You have reacted.")
+class AddReactionPayload:
+    message: Message = strawberry.field(description="The message as it is now.")
+
+
+@strawberry.type(description="Your reaction is not there any more.")
+class RemoveReactionPayload:
+    message: Message = strawberry.field(description="The message as it is now.")

@@ -11,6 +11,7 @@ from db.records import GroupEventKind
 from resolvers import cursors, messages
 from resolvers.messages import EventPage, cursor_of, head_cursor, start_cursor
 from resolvers.pages import requested
+from resolvers.reactions import Emoji
 from resolvers.reader import Shown
 
 from . import ids
@@ -24,6 +25,8 @@ MESSAGE_EVENT_KINDS = {
     GroupEventKind.MESSAGE_SENT: MessageEventKind.SENT,
     GroupEventKind.MESSAGE_EDITED: MessageEventKind.EDITED,
     GroupEventKind.MESSAGE_DELETED: MessageEventKind.DELETED,
+    GroupEventKind.REACTION_ADDED: MessageEventKind.REACTED,
+    GroupEventKind.REACTION_REMOVED: MessageEventKind.REACTED,
 }
 
 
@@ -281,9 +284,55 @@ class Message(Node):
         found = await (await info.context.loaders()).revisions.load(self.record)
         return None if found is None else [_revision(each) for each in found]
 
+    @strawberry.field(
+        description="What people reacted with, at most 20, in the order in which each was first there; none once it is "
+        "deleted. Read when the message is shown: never older than `version`, possibly newer."
+    )
+    async def reactions(self, info: Info) -> list["Reaction"]:
+        found = await (await info.context.loaders()).reactions.load(self.record)
+        return [Reaction(group_id=self.record.group_id, record=each) for each in found]
+
 
 def _revision(record: records.MessageRevision) -> MessageRevision:
     return MessageRevision(content=record.content, version=record.version, created_at=record.created_at)
+
+
+@strawberry.type(description="All who reacted to a message with the same.")
+class Reaction:
+    group_id: strawberry.Private[UUID]
+    record: strawberry.Private[records.Reaction]
+
+    @strawberry.field(description="An emoji, byte for byte, or a short name without colons, as `tada`.")
+    def emoji(self) -> str:
+        return self.record.emoji
+
+    @strawberry.field(description="How many people they are.")
+    def count(self) -> int:
+        return self.record.count
+
+    @strawberry.field(description="Whether you are one of them.")
+    async def viewer_has_reacted(self, info: Info) -> bool:
+        return self.record.own_id == (await info.context.loaders()).viewer.id
+
+    @strawberry.field(description="Who they are, in the order in which they reacted; by default the first 50.")
+    async def users(
+        self, info: Info, first: First = None, after: After = None, last: Last = None, before: Before = None
+    ) -> "UserConnection":
+        emoji = Emoji(self.group_id, self.record.message_id, self.record.emoji)
+        return await reacted_page(info, emoji, first, after, last, before)
+
+
+@strawberry.type(description="A person in a list.")
+class UserEdge:
+    cursor: str = strawberry.field(description="The person's place in this list.")
+    node: User = strawberry.field(description="The person.")
+
+
+@strawberry.type(description="A page of people, in the order in which they reacted.")
+class UserConnection:
+    edges: list[UserEdge] = strawberry.field(description="The people with their cursors.")
+    nodes: list[User] = strawberry.field(description="The people alone.")
+    page_info: PageInfo = strawberry.field(description="Where this page lies.")
 
 
 @strawberry.type(description="A message in a list.")
@@ -364,6 +413,23 @@ async def member_page(
         for member in page.rows
     ]
     return MembershipConnection(
+        edges=edges, nodes=[edge.node for edge in edges], page_info=page_info(page, [edge.cursor for edge in edges])
+    )
+
+
+async def reacted_page(
+    info: Info, emoji: Emoji, first: int | None, after: str | None, last: int | None, before: str | None
+) -> UserConnection:
+    keys = cursors.reaction_key("after", after, emoji.id), cursors.reaction_key("before", before, emoji.id)
+    request = requested(first, last, *keys, newest_by_default=False)
+    loaders = await info.context.loaders()
+    page = await loaders.reacted.load((emoji, request))
+    people = await loaders.user.load_many([each.user_id for each in page.rows])
+    edges = [
+        UserEdge(cursor=cursors.of_reaction(emoji.id, each.seq), node=User(record=person))
+        for each, person in zip(page.rows, people, strict=True)
+    ]
+    return UserConnection(
         edges=edges, nodes=[edge.node for edge in edges], page_info=page_info(page, [edge.cursor for edge in edges])
     )
 

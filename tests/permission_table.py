@@ -11,6 +11,7 @@ SHOWN: Mapping[Operation, str] = {
     Operation.SEND: "`sendGroupMessage`",
     Operation.CHANGE_OWN_MESSAGE: "`editMessage` and `deleteMessage` of one's own message, its `revisions`",
     Operation.DELETE_ANY_MESSAGE: "`deleteMessage` of anybody's message, its `revisions`",
+    Operation.REACT: "`addReaction`, `removeReaction`",
     Operation.ADD_MEMBER: "`addMember`",
     Operation.INVITE_MEMBER: "`inviteMember`",
     Operation.REMOVE_MEMBER: "`removeMember`",

@@ -75,6 +75,7 @@ ACTIONS: Mapping[Operation, Callable[[Scene], Awaitable[JsonValue]]] = {
         "EditMessage", input={"messageId": scene.own_id, "content": "edited"}
     ),
     Operation.DELETE_ANY_MESSAGE: lambda scene: scene.actor.run("DeleteMessage", input={"messageId": scene.other_id}),
+    Operation.REACT: lambda scene: scene.actor.run("AddReaction", input={"messageId": scene.other_id, "emoji": "👍"}),
     Operation.ADD_MEMBER: lambda scene: scene.actor.run("AddMember", **scene.input(userId=scene.stranger.id)),
     Operation.INVITE_MEMBER: lambda scene: scene.actor.run("InviteMember", **scene.input(userId=scene.stranger.id)),
     Operation.REMOVE_MEMBER: lambda scene: scene.actor.run("RemoveMember", **scene.input(userId=scene.member.id)),

@@ -36,6 +36,8 @@ ROLES_THAT_MAY = {
     "sendGroupMessage": EVERYBODY,
     "editMessage": EVERYBODY,
     "deleteMessage": EVERYBODY,
+    "addReaction": EVERYBODY,
+    "removeReaction": EVERYBODY,
     "leaveGroup": EVERYBODY,
     "groupMessages": EVERYBODY,
     "inviteMember": {MODERATOR, ADMIN},
@@ -48,7 +50,10 @@ ROLES_THAT_MAY = {
 
 CREATE = "mutation ($input: CreateGroupInput!) { createGroup(input: $input) { group { id startCursor } } }"
 MESSAGE = """fragment Parts on Message {
-    id seq version content clientMessageId createdAt updatedAt editedAt deletedAt sender { id } deletedBy { id } }"""
+    id seq version content clientMessageId createdAt updatedAt editedAt deletedAt sender { id } deletedBy { id }
+    reactions { emoji count } }"""
+WHO_REACTED = """query ($id: ID!) { group(id: $id) { messages(last: 100) { nodes {
+    id reactions { emoji viewerHasReacted users(first: 4) { nodes { id } } } } } } }"""
 SEND = f"""mutation ($input: SendGroupMessageInput!) {{ sendGroupMessage(input: $input) {{
     replayed message {{ ...Parts }} }} }}
 {MESSAGE}"""
@@ -56,6 +61,9 @@ EDIT = f"""mutation ($input: EditMessageInput!) {{ editMessage(input: $input) {{
 {MESSAGE}"""
 DELETE = f"""mutation ($input: DeleteMessageInput!) {{ deleteMessage(input: $input) {{ message {{ ...Parts }} }} }}
 {MESSAGE}"""
+ADD_REACTION = f"""mutation ($input: AddReactionInput!) {{ addReaction(input: $input) {{ message {{ ...Parts }} }} }}
+{MESSAGE}"""
+REMOVE_REACTION = ADD_REACTION.replace("AddR", "RemoveR").replace("addR", "removeR")
 FOLLOW_MESSAGES = f"""subscription ($groupId: ID!, $after: String) {{
     groupMessages(groupId: $groupId, after: $after) {{ cursor seq kind message {{ ...Parts }} }} }}
 {MESSAGE}"""
@@ -65,11 +73,22 @@ LOG = f"""query ($id: ID!, $after: String!) {{ group(id: $id) {{
 {MESSAGE}"""
 
 
+SHOWN = {
+    "createGroup": CREATE,
+    "sendGroupMessage": SEND,
+    "editMessage": EDIT,
+    "deleteMessage": DELETE,
+    "addReaction": ADD_REACTION,
+    "removeReaction": REMOVE_REACTION,
+}
+REACTING = ("addReaction", "removeReaction")
+TOUCHING = ("editMessage", "deleteMessage", *REACTING)
+
+
 def document(name: str) -> str:
     """A mutation; of most only the outcome matters."""
-    known = {"createGroup": CREATE, "sendGroupMessage": SEND, "editMessage": EDIT, "deleteMessage": DELETE}
-    if name in known:
-        return known[name]
+    if name in SHOWN:
+        return SHOWN[name]
     return f"mutation ($input: {name[0].upper()}{name[1:]}Input!) {{ {name}(input: $input) {{ __typename }} }}"
 
 
@@ -110,6 +129,8 @@ class Act:
             "answerInvitation": {"accept": self.accept},
             "sendGroupMessage": {"content": self.text, "clientMessageId": self.client_id},
             "editMessage": {"content": self.text},
+            "addReaction": {"emoji": self.text},
+            "removeReaction": {"emoji": self.text},
         }.get(self.name, {})
 
 
@@ -120,6 +141,7 @@ GROUP = st.sampled_from([0, 0, 0, 1, 1, 2, 3])
 ROLE = st.sampled_from([MEMBER, MODERATOR, ADMIN])
 TEXT = st.sampled_from(["a", "b", "ü👋"])
 ACCEPT = st.booleans()
+EMOJI = st.sampled_from(["👍", "tada"])
 SENT_BEFORE = st.integers(0, 3)
 CLIENT_ID = st.sampled_from([None, None, "1", "2"])
 
@@ -132,6 +154,8 @@ CHANGES = (
     act("sendGroupMessage", text=TEXT, client_id=CLIENT_ID),
     act("editMessage", message=SENT_BEFORE, text=TEXT),
     act("deleteMessage", message=SENT_BEFORE),
+    act("addReaction", message=SENT_BEFORE, text=EMOJI),
+    act("removeReaction", message=SENT_BEFORE, text=EMOJI),
     act("addMember", whom=WHOM, role=ROLE),
     act("inviteMember", whom=WHOM),
     act("answerInvitation", accept=ACCEPT),
@@ -176,6 +200,16 @@ class ModelGroup:
     # Every event about a message, with the message as the event made it.
     log: list[tuple[str, Json]] = field(default_factory=list[tuple[str, Json]])
 
+    # Who reacted to a message with what, by its id, in the order in which they did.
+    reacted: dict[str, list[tuple[str, int]]] = field(default_factory=dict[str, list[tuple[str, int]]])
+
+    def reactions(self, message: Json) -> dict[str, list[int]]:
+        """Who reacted to it, by emoji."""
+        found: dict[str, list[int]] = {}
+        for emoji, who in self.reacted.get(message["id"], ()):
+            found.setdefault(emoji, []).append(who)
+        return found
+
     def happened(self, kind: str, message: Json) -> None:
         """An event made this of a message."""
         self.log.append((kind, message))
@@ -187,7 +221,9 @@ class ModelGroup:
         return next(each["content"] for _, each in self.log if each["id"] == message["id"])
 
     def refusal_of_change(self, act: Act, message: Json, is_own: bool) -> str | None:
-        """The code with which editing or deleting is refused to a member."""
+        """The code with which editing, deleting or reacting is refused to a member."""
+        if act.name in REACTING:
+            return "CONFLICT" if act.name == "addReaction" and message["deletedAt"] else None
         deletes_any = act.name == "deleteMessage" and self.people[act.who].role in (MODERATOR, ADMIN)
         if not is_own and not deletes_any:
             return "FORBIDDEN"
@@ -313,11 +349,16 @@ class Following:
         assert [(event["kind"], event["seq"]) for event in self.events] == [
             (kind, message["version"]) for kind, message in made
         ]
-        known = {(message["id"], message["version"]): message for _, message in self.group.log}
         for event, (_, message) in zip(self.events, made, strict=True):
             shown = event["message"]
             assert shown["version"] >= message["version"]
-            assert shown == known[message["id"], shown["version"]]
+            now, *later = [
+                each
+                for _, each in self.group.log
+                if each["id"] == message["id"] and each["version"] >= shown["version"]
+            ]
+            # Reactions are read after the message: they may be newer than the rest.
+            assert shown in [now, *(now | {"reactions": each["reactions"]} for each in later)]
 
 
 class Phone:
@@ -425,7 +466,7 @@ class Play:
                 await phone.connect()
             case "sendGroupMessage":
                 await self.send(act, group)
-            case "editMessage" | "deleteMessage":
+            case name if name in TOUCHING:
                 await self.touch(act, group)
             case _:
                 await self.change(act, group)
@@ -465,7 +506,7 @@ class Play:
             assert payload["message"] == (earlier[1] if earlier else group.messages[-1])
 
     async def touch(self, act: Act, group: ModelGroup) -> None:
-        """Edit or delete a message. What it says already, or is deleted already, makes no event."""
+        """Edit or delete a message, or react to it. What is so already makes no event."""
         if not group.messages:
             return
         message = group.messages[act.message % len(group.messages)]
@@ -478,9 +519,26 @@ class Play:
                 group.happened("EDITED", shown)
             elif act.name == "deleteMessage" and message["deletedAt"] is None:
                 assert (shown["content"], shown["deletedBy"]["id"]) == ("", self.people[act.who].id)
+                group.reacted[message["id"]] = []
                 group.happened("DELETED", shown)
+            elif act.name in REACTING and self.toggle(act, group.reacted.setdefault(message["id"], [])):
+                group.happened("REACTED", shown)
+            assert shown["reactions"] == [
+                {"emoji": emoji, "count": len(people)} for emoji, people in group.reactions(message).items()
+            ]
             assert shown == group.messages[act.message % len(group.messages)]
             assert shown["version"] == group.log[-1][1]["version"] or shown == message
+
+    def toggle(self, act: Act, reacted: list[tuple[str, int]]) -> bool:
+        """Whether that changes who reacted with what."""
+        own, is_there = (act.text, act.who), (act.text, act.who) in reacted
+        if act.name == "addReaction" and not is_there:
+            reacted.append(own)
+        elif act.name == "removeReaction" and is_there:
+            reacted.remove(own)
+        else:
+            return False
+        return True
 
     def sent(self, act: Act) -> tuple[ModelGroup, Json] | None:
         """The message that this person sent with this id."""
@@ -497,7 +555,7 @@ class Play:
             return
         group = self.groups[act.group % len(self.groups)]
         try:
-            if act.name in ("editMessage", "deleteMessage"):
+            if act.name in TOUCHING:
                 found = await self.people[act.who].client.execute(LOG, {"id": group.id, "after": group.start})
                 if ids := [message["id"] for message in found["group"]["messages"]["nodes"]]:
                     await self.ask_with(act, {"messageId": ids[act.message % len(ids)]})
@@ -524,12 +582,32 @@ class Play:
         for group in self.groups:
             expected = group.messages if group.members() and not group.deleted else None
             assert histories.get(group.id) == expected
+            await self.check_reactions(group)
         for who in range(len(self.people)):
             self.check_list(who)
         for phone in self.phones:
             for following in phone.following.values():
                 if following.stream is not None:
                     await following.read_up_to_now()
+
+    async def check_reactions(self, group: ModelGroup) -> None:
+        """Each member sees who reacted with what, and which of them are their own."""
+        for who in group.members() if not group.deleted else ():
+            found = await self.people[who].client.execute(WHO_REACTED, {"id": group.id})
+            assert found["group"]["messages"]["nodes"] == [
+                {
+                    "id": message["id"],
+                    "reactions": [
+                        {
+                            "emoji": emoji,
+                            "viewerHasReacted": who in people,
+                            "users": {"nodes": [{"id": self.people[each].id} for each in people]},
+                        }
+                        for emoji, people in group.reactions(message).items()
+                    ],
+                }
+                for message in group.messages
+            ]
 
     def check_list(self, who: int) -> None:
         """The person's list is what the model says."""

@@ -240,6 +240,7 @@ def needs_viewer(group_id: str, user_id: str, message_id: str) -> Mapping[str, J
     message = {"messageId": message_id}
     return {
         "AddMember": {"input": subject},
+        "AddReaction": {"input": message | {"emoji": "tada"}},
         "AnswerInvitation": {"input": group | {"accept": True}},
         "ChangeMemberRole": {"input": subject | {"role": "ADMIN"}},
         "ChangePassword": {"input": {"currentPassword": "correct horse battery", "newPassword": "another password"}},
@@ -257,11 +258,13 @@ def needs_viewer(group_id: str, user_id: str, message_id: str) -> Mapping[str, J
         "Logout": {},
         "MarkGroupRead": {"input": group | {"upTo": 1}},
         "MarkGroupUnread": {"input": group | {"messageId": "nothing"}},
+        "MessageReactions": {"id": message_id},
         "MyGroupEvents": {"snapshot": True},
         "MyGroups": {},
         "MyInvitations": {},
         "Node": {"id": group_id},
         "RemoveMember": {"input": subject},
+        "RemoveReaction": {"input": message | {"emoji": "tada"}},
         "SendGroupMessage": {"input": group | {"content": "hello"}},
         "UpdateGroup": {"input": group | {"name": "Go"}},
         "UpdateViewer": {"input": {"nickname": "Nobody"}},
@@ -362,11 +365,12 @@ async def secrets(scenes: Mapping[Standing, Scene]) -> tuple[set[str], str, str]
     message = await world.send(scene.member, scene.group_id, f"{secret} before", f"{secret} id")
     edited = {"messageId": message["id"], "content": f"{secret} content"}
     await scene.member.run("EditMessage", input=edited)
+    await scene.member.run("AddReaction", input={"messageId": message["id"], "emoji": "a-secret-emoji"})
     known = message["id"], (await scene.admin.run("Group", id=scene.group_id))["startCursor"]
     public = {text for _, text in await seen_by(await world.user(), scenes, *known)} | {scene.group_id}
     found = {text for _, text in await seen_by(scene.admin, scenes, *known)} - public
     said = {f"{secret} {what}" for what in ("description", "before", "content", "id")}
-    assert {secret, message["id"]} | said <= found
+    assert {secret, message["id"], "a-secret-emoji"} | said <= found
     return found, *known
 
 

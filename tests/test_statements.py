@@ -12,7 +12,7 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 
-from db import events, groups, memberships, messages, revisions, tables, unread, users
+from db import events, groups, memberships, messages, reactions, revisions, tables, unread, users
 from db.engine import Database, Transaction
 from db.faults import TAKEN, Unavailable, state_of
 from db.records import MESSAGE_KINDS
@@ -21,8 +21,20 @@ from resolvers.users import digest
 from schema import ids
 from tests.harness import Server, World
 
-MODULES: list[ModuleType] = [events, groups, memberships, messages, revisions, unread, users]
-WRITES = {"ADD", "KEEP_SENT_ID", "CREATE", "APPEND", "MOVE_END", "CHANGE_GROUP", "CHANGE", "KEEP", "MOVE", "REMOVE"}
+MODULES: list[ModuleType] = [events, groups, memberships, messages, reactions, revisions, unread, users]
+WRITES = {
+    "ADD",
+    "KEEP_SENT_ID",
+    "CREATE",
+    "APPEND",
+    "MOVE_END",
+    "CHANGE_GROUP",
+    "CHANGE",
+    "KEEP",
+    "MOVE",
+    "REMOVE",
+    "REMOVE_ALL",
+}
 
 
 @asynccontextmanager
@@ -41,13 +53,14 @@ async def values_of(world: World) -> Mapping[str, Any]:
     sent = {"groupId": group_id, "content": "grüße 🎈", "clientMessageId": "an-id"}
     message_id = (await bob.run("SendGroupMessage", input=sent))["message"]["id"]
     await bob.run("EditMessage", input={"messageId": message_id, "content": "grüß dich"})
+    await bob.run("AddReaction", input={"messageId": message_id, "emoji": "tada"})
     await bob.run("MarkGroupRead", input={"groupId": group_id, "upTo": 3})
     return {
         "group": ids.group(group_id), "group_id_0": ids.group(group_id), "group_id_1": ids.user(ada.id),
         "user": ids.user(bob.id), "sender": ids.user(bob.id), "id": "an-id",
         "id_0": ids.group(group_id), "id_1": ids.user(bob.id), "id_2": ids.user(ada.id),
         "message": ids.message(message_id), "message_id_0": ids.message(message_id), "message_id_1": ids.user(bob.id),
-        "digest": digest(bob.token), "seq": 0, "up_to": 100, "limit": 10,
+        "emoji": "tada", "digest": digest(bob.token), "seq": 0, "up_to": 100, "limit": 10,
     }  # fmt: skip
 
 
@@ -62,6 +75,7 @@ def reads() -> Mapping[str, Statement]:
     several = {f"{module.__name__}.many": module._many(3) for module in (groups, users)}
     rest = {
         "standings": memberships._standings(2), "newest": messages._newest(2), "revisions": revisions._many(2),
+        "reactions": reactions._many(2),
         "unread": unread._many(2),
     }  # fmt: skip
     return found | after | several | rest
