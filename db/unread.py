@@ -27,6 +27,7 @@ UNREAD = and_(
 OUTSIDE = (tables.memberships, tables.read_positions)
 COUNT = select(func.count()).select_from(tables.messages).where(UNREAD).correlate(*OUTSIDE).scalar_subquery()
 FIRST = select(MESSAGES.id).where(UNREAD).order_by(MESSAGES.seq).limit(1).correlate(*OUTSIDE).scalar_subquery()
+FIRST_SEQ = select(MESSAGES.seq).where(UNREAD).order_by(MESSAGES.seq).limit(1).correlate(*OUTSIDE).scalar_subquery()
 SHOWN: tuple[ColumnElement[Any], ...] = (MEMBERSHIPS.group_id, READ_SEQ, COUNT, FIRST)
 
 POSITION = and_(POSITIONS.user_id == bindparam("user"), POSITIONS.group_id == bindparam("group"))
@@ -35,10 +36,9 @@ KEEP = Statement(insert(tables.read_positions))
 MOVE = Statement(update(tables.read_positions).where(POSITION).values(read_seq=bindparam("read_seq")))
 
 
-@lru_cache(COUNTS_REMEMBERED)
-def _many(count: int) -> Statement:
+def _of_groups(count: int, *shown: ColumnElement[Any]) -> Statement:
     return Statement(
-        select(*SHOWN)
+        select(*shown)
         .select_from(tables.memberships.outerjoin(tables.read_positions, OWN))
         .where(
             MEMBERSHIPS.user_id == bindparam("user"),
@@ -46,6 +46,16 @@ def _many(count: int) -> Statement:
             MEMBERSHIPS.status == MembershipStatus.ACCEPTED.value,
         )
     )
+
+
+@lru_cache(COUNTS_REMEMBERED)
+def _many(count: int) -> Statement:
+    return _of_groups(count, *SHOWN)
+
+
+@lru_cache(COUNTS_REMEMBERED)
+def _firsts(count: int) -> Statement:
+    return _of_groups(count, MEMBERSHIPS.group_id, FIRST_SEQ)
 
 
 async def get_many(transaction: Transaction, user_id: UUID, group_ids: Collection[UUID]) -> dict[UUID, Unread]:
@@ -56,6 +66,15 @@ async def get_many(transaction: Transaction, user_id: UUID, group_ids: Collectio
     found = await transaction.run(_many(len(group_ids)), values)
     oldest = await messages.get_many(transaction, [first for *_, first in found if first])
     return {group_id: Unread(read_seq, count, oldest.get(first)) for group_id, read_seq, count, first in found}
+
+
+async def firsts(transaction: Transaction, user_id: UUID, group_ids: Collection[UUID]) -> dict[UUID, int | None]:
+    """The seq of the first unread message of each of these groups that the user is a member of, None where all is
+    read.
+    """
+    values = {"user": user_id, **numbered(MEMBERSHIPS.group_id, group_ids)}
+    found = await transaction.run(_firsts(len(group_ids)), values) if group_ids else []
+    return {row[0]: row[1] for row in found}
 
 
 async def kept(transaction: Transaction, user_id: UUID, group_id: UUID) -> int | None:

@@ -113,6 +113,16 @@ async def newest(services: Services, door: Door, group_ids: Sequence[UUID]) -> M
         }
 
 
+async def get(services: Services, viewer: Viewer, message_id: UUID) -> Message:
+    """The message. Raises NOT_FOUND, and what the door of its group raises."""
+    async with services.read() as transaction:
+        message = await messages.get(transaction, message_id)
+        if message is None:
+            raise not_found("message")
+        await readable(transaction, viewer.id, message.group_id)
+        return message
+
+
 async def visible(services: Services, viewer: Viewer, message_id: UUID) -> Message | None:
     """The message, if the viewer is a member of its group; else None."""
     async with services.read() as transaction:

@@ -10,6 +10,7 @@ from typing import Any, cast
 from uuid import UUID
 
 from graphql import (
+    ArgumentNode,
     DocumentNode,
     ExecutionResult,
     FieldNode,
@@ -31,7 +32,7 @@ from resolvers.messages import SharedMessages, is_message_event
 from resolvers.refusals import Refusal
 from resolvers.services import Services
 
-from .context import VIEWER_FIELDS, Context
+from .context import VIEWER_ARGUMENTS, VIEWER_FIELDS, Context
 from .documents import Prepared
 from .endpoint import write_json
 from .errors import is_fault, present_all
@@ -56,7 +57,7 @@ class Asked:
 
 
 class _Uses(Visitor):
-    """Counts how often each variable is used, and looks for fields that depend on the viewer."""
+    """Counts how often each variable is used, and looks for what depends on the viewer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,6 +71,9 @@ class _Uses(Visitor):
     def enter_field(self, node: FieldNode, *_: object) -> None:
         self.of_viewer = self.of_viewer or node.name.value in VIEWER_FIELDS
         self.of_group = self.of_group or node.name.value == GROUP
+
+    def enter_argument(self, node: ArgumentNode, *_: object) -> None:
+        self.of_viewer = self.of_viewer or node.name.value in VIEWER_ARGUMENTS
 
 
 @dataclass(frozen=True, slots=True)

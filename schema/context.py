@@ -22,6 +22,9 @@ VIEWER_FIELDS = frozenset(
     {"viewerMembership", "viewerHasReacted", "revisions", "readSeq", "unreadCount", "firstUnread"}
 )
 
+# And the arguments that do: their values may stand in a variable, and so be known only when it is too late.
+VIEWER_ARGUMENTS = frozenset({"around"})
+
 Authenticate = Callable[[], Coroutine[Any, Any, Session | None]]
 
 

@@ -1,5 +1,6 @@
-"""What mutations take: one input each. Knows no SQL."""
+"""What mutations take, one input each, and what lists are asked with. Knows no SQL."""
 
+from datetime import datetime
 from typing import Any
 
 import strawberry
@@ -167,3 +168,16 @@ class RemoveReactionInput:
 @strawberry.input(description="What to delete.")
 class DeleteMessageInput:
     message_id: strawberry.ID = strawberry.field(description="The message.")
+
+
+@strawberry.input(one_of=True, description="The place in a group's messages to jump to: one of these.")
+class MessagesAround:
+    message_id: strawberry.ID | None = strawberry.field(default=UNSET, description="A message of this group.")
+    date: datetime | None = strawberry.field(
+        default=UNSET,
+        description="The first message at or after this moment. The newest page if there is none.",
+    )
+    first_unread: bool | None = strawberry.field(
+        default=UNSET,
+        description="true: the first message that you have not read. The newest page if you have read everything.",
+    )

@@ -8,8 +8,9 @@ from uuid import UUID
 from strawberry.dataloader import DataLoader
 
 from db.records import Group, Membership, Message, MessageRevision, Reacted, Reaction, Unread, User
-from resolvers import groups, memberships, messages, reactions, revisions, unread, users
+from resolvers import groups, history, memberships, messages, reactions, revisions, unread, users
 from resolvers.access import Door, Viewer
+from resolvers.history import Around
 from resolvers.pages import Page, PageRequest
 from resolvers.reactions import Emoji
 from resolvers.refusals import Refusal, not_found
@@ -17,8 +18,10 @@ from resolvers.services import Services
 
 T = TypeVar("T")
 K = TypeVar("K")
+Request = TypeVar("Request")
 PageKey = tuple[UUID, PageRequest]
-ReadPages = Callable[[Services, Door, Sequence[K], PageRequest], Awaitable[Mapping[K, Page[T] | Refusal]]]
+AroundKey = tuple[UUID, Around]
+ReadPages = Callable[[Services, Door, Sequence[K], Request], Awaitable[Mapping[K, Page[T] | Refusal]]]
 MembershipKey = tuple[UUID, UUID]
 
 
@@ -48,6 +51,10 @@ class Loaders:
     @cached_property
     def messages(self) -> DataLoader[PageKey, Page[Message]]:
         return DataLoader(self._messages)
+
+    @cached_property
+    def around(self) -> DataLoader[AroundKey, Page[Message]]:
+        return DataLoader(self._around)
 
     @cached_property
     def unread(self) -> DataLoader[UUID, Unread]:
@@ -103,6 +110,14 @@ class Loaders:
     async def _messages(self, keys: list[PageKey]) -> Sequence[Page[Message] | Refusal]:
         return await self._pages(keys, messages.pages)
 
+    async def _around(self, keys: list[AroundKey]) -> Sequence[Page[Message] | Refusal]:
+        async def read(
+            services: Services, door: Door, group_ids: Sequence[UUID], request: Around
+        ) -> Mapping[UUID, Page[Message] | Refusal]:
+            return await history.pages(services, self.viewer, door, group_ids, request)
+
+        return await self._pages(keys, read)
+
     async def _newest(self, ids: list[UUID]) -> Sequence[Message | Refusal | None]:
         found = await messages.newest(self.services, self.door, ids)
         return [found[group_id] for group_id in ids]
@@ -123,9 +138,11 @@ class Loaders:
     async def _reacted(self, keys: list[tuple[Emoji, PageRequest]]) -> Sequence[Page[Reacted] | Refusal]:
         return await self._pages(keys, reactions.pages)
 
-    async def _pages(self, keys: list[tuple[K, PageRequest]], read: ReadPages[K, T]) -> Sequence[Page[T] | Refusal]:
+    async def _pages(
+        self, keys: list[tuple[K, Request]], read: ReadPages[K, Request, T]
+    ) -> Sequence[Page[T] | Refusal]:
         """One read for each different request, whatever the number of lists."""
-        found: dict[tuple[K, PageRequest], Page[T] | Refusal] = {}
+        found: dict[tuple[K, Request], Page[T] | Refusal] = {}
         for request in dict.fromkeys(request for _, request in keys):
             of = [each for each, wanted in keys if wanted == request]
             pages = await read(self.services, self.door, of, request)

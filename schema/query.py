@@ -54,6 +54,16 @@ class Query:
         loaders = await info.context.loaders()
         return Group(record=await loaders.group.load(ids.group(id)))
 
+    @strawberry.field(
+        description="A message of a group that you are an accepted member of. Else NOT_FOUND, GROUP_DELETED, or "
+        "FORBIDDEN with your own `membershipStatus`. What lies around it is `Group.messages(around:)`."
+    )
+    async def message(
+        self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The id of the message.")]
+    ) -> Message | None:
+        viewer = await info.context.viewer()
+        return Message(record=await messages.get(info.context.services, viewer, ids.message(id)))
+
     @strawberry.field(description="The groups that you are an accepted member of, most recently active first.")
     async def my_groups(self, info: Info, first: First = None, after: After = None) -> GroupConnection | None:
         loaders = await info.context.loaders()

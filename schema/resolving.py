@@ -38,6 +38,15 @@ def prepare_resolvers(core: GraphQLSchema) -> None:
                 _prepare(field)
 
 
+def check_one_of(core: GraphQLSchema) -> None:
+    """Let graphql-core know of `@oneOf`, so that a document that breaks it is refused before it is executed: Strawberry
+    looks at it when it reads the values.
+    """
+    for kind in core.type_map.values():
+        if isinstance(kind, GraphQLInputObjectType):
+            kind.is_one_of = kind.extensions[OWN].is_one_of
+
+
 def _prepare(field: GraphQLField) -> None:
     if read := _reading(field.extensions[OWN]):
         mark_leaf(field, read)

@@ -24,7 +24,7 @@ from .events import GROUP_EVENT_TYPES
 from .execution import Recall, Request, execute, follow
 from .mutation import Mutation
 from .query import Query
-from .resolving import prepare_resolvers
+from .resolving import check_one_of, prepare_resolvers
 from .subscription import Subscription
 
 
@@ -32,12 +32,23 @@ def _write_moment(value: datetime) -> str:
     return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+def _read_moment(value: object) -> datetime:
+    """Any offset will do, but one has to be there: what it would mean without one nobody can know."""
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
+        if moment is not None and moment.tzinfo is not None:
+            return moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise GraphQLError("DateTime must be RFC 3339 with an offset, such as 2026-05-01T12:00:00Z.")
+
+
 DATE_TIME = strawberry.scalar(
     name="DateTime",
     description="A moment: RFC 3339 in UTC, always with six fractional digits and Z.",
     specified_by_url="https://www.rfc-editor.org/rfc/rfc3339",
     serialize=_write_moment,
-    parse_value=datetime.fromisoformat,
+    parse_value=_read_moment,
 )
 
 
@@ -104,6 +115,7 @@ schema = Schema(
     config=StrawberryConfig(scalar_map={datetime: DATE_TIME}),
 )
 prepare_resolvers(schema.core)
+check_one_of(schema.core)
 
 
 # Strawberry has no argument for it, and does not print it. GraphiQL shows it above the list of types.

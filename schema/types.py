@@ -9,15 +9,18 @@ import strawberry
 from db import records
 from db.records import GroupEventKind
 from resolvers import cursors, messages
+from resolvers.history import Anchor, Around
 from resolvers.messages import EventPage, cursor_of, head_cursor, start_cursor
-from resolvers.pages import requested
+from resolvers.pages import Page, requested
 from resolvers.reactions import Emoji
 from resolvers.reader import Shown
+from resolvers.refusals import bad_input
 
 from . import ids
 from .connections import After, Before, First, Last, PageInfo, page_info
 from .context import Info
 from .enums import MemberRole, MembershipStatus, MessageEventKind
+from .inputs import UNSET, MessagesAround
 from .loaders import Loaders
 from .nodes import Node, User, user, user_at_once, user_or_none
 
@@ -137,12 +140,27 @@ class Group(Node):
 
     @strawberry.field(
         description="The messages, oldest first; by default the newest 50. `last: 50, before: startCursor` is the page "
-        "before."
+        "before. With `around` the page holds that place in its middle, and goes on in both directions."
     )
     async def messages(
-        self, info: Info, first: First = None, after: After = None, last: Last = None, before: Before = None
+        self,
+        info: Info,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+        around: Annotated[
+            MessagesAround | None,
+            strawberry.argument(
+                description="Jump to a place. Beside it only `first` may be given: the size of the page, by default 50."
+            ),
+        ] = None,
     ) -> "MessageConnection":
-        return await message_page(info, self.record.id, first, after, last, before)
+        if around is None:
+            return await message_page(info, self.record.id, first, after, last, before)
+        if any(each is not None for each in (after, last, before)):
+            raise bad_input("Beside around only first may be given.", field="around")
+        return await messages_around(info, self.record.id, around, first)
 
     @strawberry.field(description="The newest message, for a list of groups; null in a group without messages.")
     async def last_message(self, info: Info) -> "Message | None":
@@ -389,7 +407,26 @@ async def message_page(
 ) -> MessageConnection:
     keys = cursors.message_key("after", after, group_id), cursors.message_key("before", before, group_id)
     request = requested(first, last, *keys, newest_by_default=True)
-    page = await (await info.context.loaders()).messages.load((group_id, request))
+    return _message_connection(await (await info.context.loaders()).messages.load((group_id, request)))
+
+
+async def messages_around(info: Info, group_id: UUID, around: MessagesAround, first: int | None) -> MessageConnection:
+    limit = requested(first, None, None, None, newest_by_default=False).limit
+    request = Around(limit, _anchor(around))
+    return _message_connection(await (await info.context.loaders()).around.load((group_id, request)))
+
+
+def _anchor(around: MessagesAround) -> Anchor:
+    if around.message_id is not UNSET and around.message_id is not None:
+        return ids.message(around.message_id)
+    if around.date is not UNSET:
+        return around.date
+    if not around.first_unread:
+        raise bad_input("firstUnread can only be true.", field="around")
+    return None
+
+
+def _message_connection(page: Page[records.Message]) -> MessageConnection:
     edges = [message_edge(Message(record=message)) for message in page.rows]
     assert page.group is not None
     return MessageConnection(

@@ -259,6 +259,8 @@ def needs_viewer(group_id: str, user_id: str, message_id: str) -> Mapping[str, J
         "MarkGroupRead": {"input": group | {"upTo": 1}},
         "MarkGroupUnread": {"input": group | {"messageId": "nothing"}},
         "MessageReactions": {"id": message_id},
+        "Message": {"id": message["messageId"]},
+        "MessagesAround": {"id": group_id, "around": {"firstUnread": True}},
         "MyGroupEvents": {"snapshot": True},
         "MyGroups": {},
         "MyInvitations": {},
@@ -347,7 +349,7 @@ async def seen_by(person: Person, scenes: Mapping[Standing, Scene], message_id: 
     seen: Texts = set()
     for document in documents(OperationType.QUERY):
         node = re.search(r"node\(id: \$id\) { \.\.\. on (\w+)", document)
-        for node_id in known[node[1] if node else "Group"]:
+        for node_id in known["Message" if "{ message(id" in document else node[1] if node else "Group"]:
             given = variables(document, {"id": node_id, "username": scene.member.username, "after": cursor})
             answer = (await person.client.raw(document, given)).json()
             codes = {error["extensions"]["code"] for error in answer.get("errors", ())}

@@ -133,7 +133,9 @@ def test_a_union_has_possible_types_like_an_interface() -> None:
 
 
 async def test_a_server_tells_of_itself_what_the_snapshot_says(server: Server) -> None:
-    query = get_introspection_query(specified_by_url=True, directive_is_repeatable=True, schema_description=True)
+    query = get_introspection_query(
+        specified_by_url=True, directive_is_repeatable=True, schema_description=True, one_of=True
+    )
     told = build_client_schema(await server.client().execute(query))  # pyright: ignore[reportArgumentType]  # a TypedDict
     assert difference(SNAPSHOT.read_text(), print_schema(lexicographic_sort_schema(told)) + "\n") == ""
 

@@ -12,7 +12,7 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 
-from db import events, groups, memberships, messages, reactions, revisions, tables, unread, users
+from db import events, groups, history, memberships, messages, reactions, revisions, tables, unread, users
 from db.engine import Database, Transaction
 from db.faults import TAKEN, Unavailable, state_of
 from db.records import MESSAGE_KINDS
@@ -60,7 +60,7 @@ async def values_of(world: World) -> Mapping[str, Any]:
         "user": ids.user(bob.id), "sender": ids.user(bob.id), "id": "an-id",
         "id_0": ids.group(group_id), "id_1": ids.user(bob.id), "id_2": ids.user(ada.id),
         "message": ids.message(message_id), "message_id_0": ids.message(message_id), "message_id_1": ids.user(bob.id),
-        "emoji": "tada", "digest": digest(bob.token), "seq": 0, "up_to": 100, "limit": 10,
+        "emoji": "tada", "digest": digest(bob.token), "date": datetime.now(UTC), "seq": 0, "up_to": 100, "limit": 10,
     }  # fmt: skip
 
 
@@ -75,8 +75,8 @@ def reads() -> Mapping[str, Statement]:
     several = {f"{module.__name__}.many": module._many(3) for module in (groups, users)}
     rest = {
         "standings": memberships._standings(2), "newest": messages._newest(2), "revisions": revisions._many(2),
-        "reactions": reactions._many(2),
-        "unread": unread._many(2),
+        "reactions": reactions._many(2), "unread": unread._many(2), "first unread": unread._firsts(2),
+        "since a date": history._since(3),
     }  # fmt: skip
     return found | after | several | rest
 
