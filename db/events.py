@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, and_, bindparam, insert, literal, select, update
+from sqlalchemy import Select, and_, bindparam, false, insert, literal, select, update
 
 from . import rows, tables
 from .engine import Appended, LogKind, Transaction
@@ -33,7 +33,7 @@ EVENTS = tables.group_events.c
 USER_EVENTS = tables.user_events.c
 NONCE_BITS = 32
 NOTHING: Mapping[str, Any] = {}
-KINDS_REMEMBERED = 16
+KINDS_REMEMBERED = 64
 
 GROUP = GROUPS.id == bindparam("group")
 END_OF_LOG = ("head_seq", "head_nonce", "access_seq", "active_at")
@@ -177,19 +177,35 @@ def _columns(event: GroupEvent | UserEvent) -> dict[str, Any]:
 
 
 async def after(
-    transaction: Transaction, group_id: UUID, seq: int, limit: int, *, kinds: Collection[GroupEventKind] | None = None
+    transaction: Transaction,
+    group_id: UUID,
+    seq: int,
+    limit: int,
+    *,
+    kinds: Collection[GroupEventKind] | None = None,
+    sender_id: UUID | None = None,
+    up_to: int | None = None,
 ) -> GroupPage | None:
-    """The rows after `seq` in order, at most `limit`, only of `kinds` if given; with the messages and the group as they
-    are. None: no group.
+    """The rows after `seq` in order, at most `limit`; with the messages and the group as they are. None: no group.
+
+    Only those of `kinds`, about messages of `sender_id`, and not beyond `up_to`, as far as these are given.
     """
-    return (await _after(transaction, group_id, None, seq, limit, kinds))[0]
+    return (await _after(transaction, group_id, None, seq, limit, kinds, sender_id, up_to))[0]
 
 
 async def after_as(
-    transaction: Transaction, user_id: UUID, group_id: UUID, seq: int, limit: int, *, kinds: Collection[GroupEventKind]
+    transaction: Transaction,
+    user_id: UUID,
+    group_id: UUID,
+    seq: int,
+    limit: int,
+    *,
+    kinds: Collection[GroupEventKind],
+    sender_id: UUID | None = None,
+    up_to: int | None = None,
 ) -> tuple[GroupPage | None, Membership | None]:
     """As `after`, with the present membership of one user from the same statement: what a replay is judged by."""
-    return await _after(transaction, group_id, user_id, seq, limit, kinds)
+    return await _after(transaction, group_id, user_id, seq, limit, kinds, sender_id, up_to)
 
 
 async def _after(
@@ -199,21 +215,32 @@ async def _after(
     seq: int,
     limit: int,
     kinds: Collection[GroupEventKind] | None,
+    sender_id: UUID | None,
+    up_to: int | None,
 ) -> tuple[GroupPage | None, Membership | None]:
-    statement = _after_statement(None if kinds is None else frozenset(kinds))
-    return await _page(transaction, statement, {"group": group_id, "user": user_id, "seq": seq, "limit": limit})
+    kinds = None if kinds is None else frozenset(kinds)
+    statement = _after_statement(kinds, by_sender=sender_id is not None, ends=up_to is not None)
+    values = {"group": group_id, "user": user_id, "seq": seq, "limit": limit, "sender": sender_id, "up_to": up_to}
+    return await _page(transaction, statement, values)
 
 
 IN_GROUP = select(*rows.GROUP_EVENT.columns).where(EVENTS.group_id == bindparam("group"), EVENTS.seq > bindparam("seq"))
 
 
 def _of_kinds(wanted: Select[Any], kinds: Collection[GroupEventKind]) -> Select[Any]:
-    return wanted.where(EVENTS.kind.in_([literal(kind.value) for kind in sorted(kinds)]))
+    return wanted.where(EVENTS.kind.in_([literal(kind.value) for kind in sorted(kinds)]) if kinds else false())
 
 
 @lru_cache(KINDS_REMEMBERED)
-def _after_statement(kinds: frozenset[GroupEventKind] | None) -> Statement:
+def _after_statement(
+    kinds: frozenset[GroupEventKind] | None, *, by_sender: bool = False, ends: bool = False
+) -> Statement:
     wanted = IN_GROUP.order_by(EVENTS.seq).limit(bindparam("limit"))
+    if by_sender:
+        about = tables.messages.alias()
+        wanted = wanted.join(about, about.c.id == EVENTS.message_id).where(about.c.sender_id == bindparam("sender"))
+    if ends:
+        wanted = wanted.where(EVENTS.seq <= bindparam("up_to"))
     return _page_statement(wanted if kinds is None else _of_kinds(wanted, kinds))
 
 

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Required, TypedDict
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
@@ -21,6 +22,7 @@ from delivery.stream import Seat
 from . import text
 from .access import Door, EventDoor, Operation, Viewer, judge, locked, readable
 from .cursors import Position, invalid_position, position
+from .filters import WINDOW, Filter
 from .following import (
     FeedFollowing,
     Following,
@@ -37,7 +39,8 @@ from .refusals import ErrorCode, Refusal, conflict, not_found
 from .services import Services
 
 REPLAY_BATCH = 100
-Join = Callable[[Seat, Viewer], Member]
+Wants = Callable[[Event], bool]
+Join = Callable[[Seat, Viewer, Wants], Member]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +148,14 @@ class EventPage:
     has_more: bool
 
 
-async def events_after(services: Services, door: Door, group_id: UUID, *, after: str, first: int | None) -> EventPage:
-    """The polling fallback: the same events with the same cursors as `follow`, from one snapshot with the judgement."""
+async def events_after(
+    services: Services, door: Door, group_id: UUID, *, after: str, first: int | None, only: Filter | None = None
+) -> EventPage:
+    """The polling fallback: the same events with the same cursors as `follow`, from one snapshot with the judgement.
+
+    With a filter a page may be short, or empty, and still say that there is more: its cursor lies after all that was
+    looked at.
+    """
     limit = requested(first, None, None, None, newest_by_default=False).limit
     async with services.read() as transaction:
         opened = (await door.open(transaction, [group_id]))[group_id]
@@ -154,12 +163,33 @@ async def events_after(services: Services, door: Door, group_id: UUID, *, after:
             raise opened
         start = position(after, group_id)
         await _check_row(transaction, start)
-        page = await events.after(transaction, group_id, start.seq, limit + 1, kinds=MESSAGE_KINDS)
+        page = await events.after(transaction, group_id, start.seq, limit + 1, **_part(only, start.seq))
         facts = await shown(transaction, page) if page else []
-    has_more = len(facts) > limit
-    facts = facts[:limit]
-    end = cursor_of(facts[-1]) if has_more else head_cursor(opened)
-    return EventPage(facts, end, has_more)
+        end = head_cursor(opened)
+        if is_cut := only is not None and start.seq + WINDOW < opened.head_seq:
+            end = await _cursor_at(transaction, group_id, start.seq + WINDOW)
+    if len(facts) > limit:
+        return EventPage(facts[:limit], cursor_of(facts[limit - 1]), has_more=True)
+    return EventPage(facts, end, has_more=is_cut)
+
+
+class _Part(TypedDict, total=False):
+    kinds: Required[frozenset[GroupEventKind]]
+    sender_id: UUID | None
+    up_to: int
+
+
+def _part(only: Filter | None, seq: int) -> _Part:
+    """What a read of the log after `seq` is asked for."""
+    if only is None:
+        return {"kinds": MESSAGE_KINDS}
+    return {"kinds": only.kinds, "sender_id": only.sender_id, "up_to": seq + WINDOW}
+
+
+async def _cursor_at(transaction: Transaction, group_id: UUID, seq: int) -> str:
+    nonce = await events.nonce_at(transaction, group_id, seq)
+    assert nonce is not None, "a log has no holes"
+    return Position(group_id, seq, nonce).encode()
 
 
 async def _check_row(transaction: Transaction, start: Position) -> None:
@@ -192,21 +222,29 @@ def is_message_event(event: Event) -> bool:
 class _Batch:
     group: Group
     facts: Sequence[Shown]
+    seen: int  # up to which seq the log was looked at
 
     @property
-    def is_full(self) -> bool:
-        return len(self.facts) == REPLAY_BATCH
+    def is_last(self) -> bool:
+        return self.seen >= self.group.head_seq
 
 
 class MessagesFollowing(FeedFollowing[Shown]):
     """One subscriber of a group's messages: what was missed after a cursor, then what comes, without a gap and without
     a double.
 
-    With `join` what comes is not handed out here, but through the cohort that it joins.
+    With `join` what comes is not handed out here, but through the cohort that it joins. With `only` the rest is left
+    out, wherever it comes from; what ends the subscription never is.
     """
 
     def __init__(
-        self, services: Services, viewer: Viewer, group_id: UUID, after: str | None, join: Join | None = None
+        self,
+        services: Services,
+        viewer: Viewer,
+        group_id: UUID,
+        after: str | None,
+        join: Join | None = None,
+        only: Filter | None = None,
     ) -> None:
         super().__init__(Feed(services.settings.max_waiting_events, self._wanted))
         self._services = services
@@ -216,10 +254,12 @@ class MessagesFollowing(FeedFollowing[Shown]):
         self._after = after
         self._join = join
         self._member: Member | None = None
+        self._only = only
+        self._shows = is_message_event if only is None else only.shows
 
     def _wanted(self, event: Event) -> bool:
         """Message events, and what ends the viewer's own right to follow."""
-        return is_message_event(event) or event.ends_for(self._viewer.id)
+        return self._shows(event) or event.ends_for(self._viewer.id)
 
     def _leave(self) -> None:
         if self._member is not None:
@@ -247,7 +287,7 @@ class MessagesFollowing(FeedFollowing[Shown]):
     async def _live(self, join: Join) -> None:
         """Until the cohort says why not any more."""
         assert self._seat is not None
-        self._member = join(self._seat, self._viewer)
+        self._member = join(self._seat, self._viewer, self._shows)
         why = await self._member.over
         if self._member.last is not None:
             self.cursor = cursor_of(self._member.last.fact)
@@ -295,8 +335,8 @@ class MessagesFollowing(FeedFollowing[Shown]):
             for fact in batch.facts:
                 if floor is None or fact.event.seq <= floor:
                     yield fact
-            seq = batch.facts[-1].event.seq if batch.is_full else batch.group.head_seq
-            if self._seat is None and not batch.is_full:
+            seq = batch.seen
+            if self._seat is None and batch.is_last:
                 await self._sit()
 
     async def _checked(self, after: str) -> Position:
@@ -313,15 +353,21 @@ class MessagesFollowing(FeedFollowing[Shown]):
         async def read() -> _Batch:
             async with self._services.read() as transaction:
                 page, membership = await events.after_as(
-                    transaction, self._viewer.id, self._group_id, seq, REPLAY_BATCH, kinds=MESSAGE_KINDS
+                    transaction, self._viewer.id, self._group_id, seq, REPLAY_BATCH, **_part(self._only, seq)
                 )
                 group = self._judged(Standing(page.group, membership) if page else None)
-                return _Batch(group, await shown(transaction, page) if page else [])
+                facts = await shown(transaction, page) if page else []
+                return _Batch(group, facts, self._seen(seq, facts, group.head_seq))
 
         try:
             return await steadily(read)
         except Refusal as refusal:
             raise end_of(refusal, self.cursor) from None
+
+    def _seen(self, seq: int, facts: Sequence[Shown], head_seq: int) -> int:
+        if len(facts) == REPLAY_BATCH:
+            return facts[-1].event.seq
+        return head_seq if self._only is None else min(seq + WINDOW, head_seq)
 
     def _judged(self, standing: Standing | None) -> Group:
         try:

@@ -28,7 +28,7 @@ from delivery.cohort import Cohort, Member, Outlet
 from delivery.feed import EndReason
 from delivery.stream import Seat, Stream
 from resolvers.access import Viewer
-from resolvers.messages import SharedMessages, is_message_event
+from resolvers.messages import SharedMessages, Wants
 from resolvers.refusals import Refusal
 from resolvers.services import Services
 
@@ -124,15 +124,15 @@ class Cohorts:
         self._cohorts: dict[Key, Cohort] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def join(self, asked: Asked, shared: Sharing, seat: Seat, viewer: Viewer, outlet: Outlet) -> Member:
-        """Whoever asked the same of the same stream, the place to begin aside, is in one cohort."""
+    def join(self, asked: Asked, shared: Sharing, seat: Seat, viewer: Viewer, wants: Wants, outlet: Outlet) -> Member:
+        """Whoever asked the same of the same stream, the place to begin aside, is in one cohort: they want the same."""
         variables = {name: value for name, value in asked.variables.items() if name != shared.own}
         one = viewer if shared.of_viewer else None
         key = seat.stream, asked.query, asked.operation_name, json.dumps(variables, sort_keys=True), one and one.id
         cohort = self._cohorts.get(key)
         if cohort is None:
             bound = self._services.settings.max_waiting_events
-            cohort = self._cohorts[key] = Cohort(bound, is_message_event, partial(self._forget, key))
+            cohort = self._cohorts[key] = Cohort(bound, wants, partial(self._forget, key))
             task = asyncio.create_task(self._lead(cohort, asked, one))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

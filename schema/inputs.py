@@ -5,7 +5,7 @@ from typing import Any
 
 import strawberry
 
-from .enums import MemberRole
+from .enums import MemberRole, MessageEventKind
 
 UNSET = strawberry.UNSET
 GROUP_ID = "The group."
@@ -180,4 +180,14 @@ class MessagesAround:
     first_unread: bool | None = strawberry.field(
         default=UNSET,
         description="true: the first message that you have not read. The newest page if you have read everything.",
+    )
+
+
+@strawberry.input(one_of=True, description="Which events of a group's messages to show: one of these.")
+class MessageEventFilter:
+    kinds: list[MessageEventKind] | None = strawberry.field(
+        default=UNSET, description="Events of these kinds; at least one."
+    )
+    sender: strawberry.ID | None = strawberry.field(
+        default=UNSET, description="What happens to the messages that this user sent, whoever does it."
     )

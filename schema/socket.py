@@ -322,7 +322,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[SocketContext, None]):
             return None
         asked = Asked(prepared, operation.query, operation.operation_name, operation.variables or {})
         outlet = SocketOutlet(self.websocket, operation, line)
-        return lambda seat, viewer: self.view.cohorts.join(asked, shared, seat, viewer, outlet)
+        return lambda seat, viewer, wants: self.view.cohorts.join(asked, shared, seat, viewer, wants, outlet)
 
     def _replaying(self, operation: SocketOperation, prepared: Prepared) -> Replaying | None:
         shared = sharing(prepared.document, prepared.operation)

@@ -12,7 +12,7 @@ from resolvers.news import NewsFollowing
 from . import ids
 from .context import Info
 from .events import GroupEvent, group_event
-from .types import GroupMessageEvent, message_event
+from .types import GroupMessageEvent, OnlyEvents, event_filter, message_event
 
 GroupId = Annotated[strawberry.ID, strawberry.argument(description="The group.")]
 AfterPosition = Annotated[
@@ -43,10 +43,12 @@ class Subscription:
         "A client that must miss nothing passes `after`. Ends with MEMBERSHIP_ENDED or GROUP_DELETED."
     )
     async def group_messages(
-        self, info: Info, group_id: GroupId, after: AfterPosition = None
+        self, info: Info, group_id: GroupId, after: AfterPosition = None, only: OnlyEvents = None
     ) -> AsyncGenerator[GroupMessageEvent, None]:
         viewer = await info.context.viewer()
-        following = MessagesFollowing(info.context.services, viewer, ids.group(group_id), after, info.context.join)
+        following = MessagesFollowing(
+            info.context.services, viewer, ids.group(group_id), after, info.context.join, event_filter(only)
+        )
         info.context.follow(following)
         async with aclosing(following.events()) as facts:
             async for fact in facts:

@@ -9,6 +9,7 @@ import strawberry
 from db import records
 from db.records import GroupEventKind
 from resolvers import cursors, messages
+from resolvers.filters import Filter
 from resolvers.history import Anchor, Around
 from resolvers.messages import EventPage, cursor_of, head_cursor, start_cursor
 from resolvers.pages import Page, requested
@@ -20,7 +21,7 @@ from . import ids
 from .connections import After, Before, First, Last, PageInfo, page_info
 from .context import Info
 from .enums import MemberRole, MembershipStatus, MessageEventKind
-from .inputs import UNSET, MessagesAround
+from .inputs import UNSET, MessageEventFilter, MessagesAround
 from .loaders import Loaders
 from .nodes import Node, User, user, user_at_once, user_or_none
 
@@ -31,6 +32,26 @@ MESSAGE_EVENT_KINDS = {
     GroupEventKind.REACTION_ADDED: MessageEventKind.REACTED,
     GroupEventKind.REACTION_REMOVED: MessageEventKind.REACTED,
 }
+OnlyEvents = Annotated[
+    MessageEventFilter | None,
+    strawberry.argument(
+        name="filter", description="Leave out the other events. A position means the same with every filter."
+    ),
+]
+
+
+def event_filter(given: MessageEventFilter | None) -> Filter | None:
+    """Raises BAD_USER_INPUT for no kinds, and for a sender that is no user's id."""
+    if given is None:
+        return None
+    if given.kinds is not UNSET:
+        if not given.kinds:
+            raise bad_input("kinds must name at least one kind.", field="filter")
+        return Filter(kinds=frozenset(kind for kind, shown in MESSAGE_EVENT_KINDS.items() if shown in given.kinds))
+    found = ids.decode(given.sender or "")
+    if found is None or found[0] != ids.USER:
+        raise bad_input("sender must be the id of a user.", field="filter")
+    return Filter(sender_id=found[1][0])
 
 
 @strawberry.type(description="One user's standing in one group.")
@@ -200,7 +221,7 @@ class Group(Node):
     @strawberry.field(
         description="The events after a stream position, for clients without a socket: the same events with the same "
         "cursors as `groupMessages`. "
-        "Poll with the `cursor` of the page before."
+        "Poll with the `cursor` of the page before. With a filter a page may be empty, and `hasMore` all the same."
     )
     async def message_events(
         self,
@@ -214,9 +235,12 @@ class Group(Node):
         first: Annotated[
             int | None, strawberry.argument(description="At most so many events: 1 to 100, by default 50.")
         ] = None,
+        only: OnlyEvents = None,
     ) -> "GroupMessageEventPage":
         loaders = await info.context.loaders()
-        page = await messages.events_after(loaders.services, loaders.door, self.record.id, after=after, first=first)
+        page = await messages.events_after(
+            loaders.services, loaders.door, self.record.id, after=after, first=first, only=event_filter(only)
+        )
         return message_event_page(loaders, page)
 
 

@@ -72,6 +72,9 @@ def reads() -> Mapping[str, Statement]:
         if isinstance(each, Statement) and name not in WRITES
     }
     after = {f"after {kinds and sorted(kinds)}": events._after_statement(kinds) for kinds in (None, MESSAGE_KINDS)}
+    after |= {
+        f"filtered {each}": events._after_statement(MESSAGE_KINDS, by_sender=each, ends=True) for each in (True, False)
+    }
     several = {f"{module.__name__}.many": module._many(3) for module in (groups, users)}
     rest = {
         "standings": memberships._standings(2), "newest": messages._newest(2), "revisions": revisions._many(2),
