@@ -3,7 +3,7 @@ else. Knows no SQL.
 """
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import structlog
@@ -55,8 +55,14 @@ def present(error: GraphQLError) -> dict[str, Any]:
         shown["path"] = list(error.path)
     refusal = refusal_of(error)
     if refusal is not None:
-        return shown | {"message": refusal.message, "extensions": refusal.extensions}
+        return shown | {"message": refusal.message, "extensions": _certain(refusal, error)}
     return shown if _is_mistake(error) else shown | _masked(error)
+
+
+def _certain(refusal: Refusal, error: GraphQLError) -> Mapping[str, Any]:
+    """Below a root field `committed` says nothing: there a read failed, and the mutation above it is done."""
+    below = len(error.path or ()) > 1
+    return {name: value for name, value in refusal.extensions.items() if not (below and name == "committed")}
 
 
 def _masked(error: GraphQLError) -> dict[str, Any]:

@@ -72,6 +72,12 @@ async def many_groups(world: World, admin: Person, member: Person, count: int) -
     return [ids.encode(ids.GROUP, group_id) for group_id in made]
 
 
+def is_live(server: Endpoint, owner: UUID, user_id: UUID) -> bool:
+    """Whether what comes to this log goes to this user's subscription without a read of its own."""
+    stream = _streams(server).get(owner)
+    return stream is not None and any(seat.crowd and seat.user_id == user_id for seat in stream._seats)
+
+
 def break_log(server: Endpoint, owner: UUID) -> None:
     """Tell everybody who follows the log that it cannot be read any more."""
     for seat in tuple(_streams(server)[owner]._seats):

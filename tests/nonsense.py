@@ -1,6 +1,7 @@
 """What clients may say when they are wrong, or worse: strategies for Hypothesis. Knows the documents, and no server."""
 
 import json
+from datetime import datetime
 from typing import Any, TypeAlias
 
 import hypothesis
@@ -75,7 +76,9 @@ def _fitting(named: NamedTypeNode) -> Anything:
         "String": TEXTS | st.sampled_from(KNOWN),
         "Int": st.integers(-1, 101),
         "Boolean": st.booleans(),
+        "DateTime": TEXTS | st.datetimes(timezones=st.timezones()).map(datetime.isoformat),
         "MemberRole": st.sampled_from(["MEMBER", "MODERATOR", "ADMIN"]),
+        "MessageEventKind": st.sampled_from(["SENT", "EDITED", "DELETED", "REACTED"]),
     }[named.name.value]
 
 

@@ -2,10 +2,12 @@
 
 import json
 import xml.etree.ElementTree as ET
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from benchmarks import plots, report
 from benchmarks.machine import Cpus
@@ -29,6 +31,15 @@ def parsed(svg: str) -> ET.Element:
     return ET.fromstring(svg)  # noqa: S314  # our own
 
 
+@pytest.fixture
+def restored() -> Iterator[None]:
+    """A server of a benchmark logs less than those of the other tests."""
+    told = structlog.get_config()
+    yield
+    structlog.configure(**told)
+
+
+@pytest.mark.usefixtures("restored")
 @pytest.mark.parametrize("name", PARTS)
 async def test_a_benchmark_runs_and_what_is_written_of_it_agrees(
     name: str, tmp_path: Path, postgres: Postgres, redis_server: Redis

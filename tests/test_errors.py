@@ -407,6 +407,22 @@ async def test_a_write_that_fails_before_its_commit_says_that_nothing_was_writte
     assert (await ada.run("GroupHistory", id=group))["messages"]["edges"] == []
 
 
+async def test_a_read_that_fails_after_the_commit_does_not_say_that_nothing_was_written(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada, bob = await world.users("ada", "bob")
+    group = await world.group(ada, bob)
+    document = """
+        mutation($id: ID!, $userId: ID!) {
+          removeMember(input: {groupId: $id, userId: $userId}) { group { createdBy { username } } }
+        }"""
+    with monkeypatch.context() as patch:
+        patch.setattr(db.users, "get_many", lose_the_connection)
+        failure = await over_http(world.server, ada.client, document, {"id": group, "userId": bob.id})
+    assert failure.extensions == {"code": "SERVICE_UNAVAILABLE", "retry": True}
+    assert (await ada.run("Group", id=group))["memberCount"] == 1
+
+
 async def test_a_commit_without_an_answer_is_said_to_be_unknown_and_its_repeat_settles_it(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,6 +31,7 @@ from tests.harness import (
     eventually,
     running_tasks,
 )
+from tests.inside import is_live
 from tests.interleavings import LOG, NEVER, PEOPLE, Interleaving, Listener, StuckLog, turns
 from tests.sabotage import (
     Bench,
@@ -108,11 +109,12 @@ async def add(admin: Person, group_id: str, person: Person) -> None:
 
 
 async def live(person: Person, admin: Person, group_id: str, document: str = LAST) -> Subscription:
-    """A subscription that has shown its first event, so that it is live."""
+    """A subscription that has shown its first event and is live."""
     after = await person.head(group_id)
     subscription = await (await person.socket()).subscribe(document, {"groupId": group_id, "after": after})
     await send(admin, group_id, "the first")
     assert (await subscription.event())["message"]["content"] == "the first"
+    await eventually(lambda: is_live(person.server, ids.group(group_id), ids.user(person.id)))
     return subscription
 
 

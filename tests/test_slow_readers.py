@@ -129,7 +129,7 @@ async def test_a_reader_that_stops_is_let_go_while_others_receive_and_it_resumes
         async with Reader.following(slow, server, group) as reader:
             sent = [(await world.send(ada, group))["seq"]]
             await reader.read()
-            assert followers(server, ids.group(group)) == 2
+            await eventually(lambda: followers(server, ids.group(group)) == 2)
             for _ in range(EVENTS):
                 sent.append((await world.send(ada, group, CONTENT))["seq"])
                 assert (await others.event(timeout=5))["seq"] in sent

@@ -33,7 +33,7 @@ class Person:
         self.token = token
         self.client: Client = server.client(token)
         self._viewer = viewer
-        self._server = server
+        self.server = server
         self._sockets = sockets
 
     def at(self, server: Endpoint) -> "Person":
@@ -46,7 +46,7 @@ class Person:
 
     async def socket(self) -> Socket:
         """A new socket with this user's token."""
-        return await self._sockets.enter_async_context(self._server.socket(self.token))
+        return await self._sockets.enter_async_context(self.server.socket(self.token))
 
     async def head(self, group_id: str) -> str:
         """The stream position of the group now."""
