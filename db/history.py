@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -63,4 +64,4 @@ async def around(transaction: Transaction, places: Mapping[UUID, int], limit: in
         rest = page(own, MESSAGES.seq, Keys(place - 1, None, limit, newest=False))
         return select(union_all(select(before.subquery()), select(rest.subquery())).subquery())
 
-    return await read(transaction, list(places), of_group, rows.message, lambda message: message.seq)
+    return await read(transaction, list(places), of_group, rows.message, attrgetter("group_id"), attrgetter("seq"))

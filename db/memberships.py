@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -121,7 +122,9 @@ async def pages(transaction: Transaction, group_ids: Sequence[UUID], keys: Keys)
         members = and_(MEMBERSHIPS.group_id == group_id, MEMBERSHIPS.status == ACCEPTED)
         return page(select(*rows.MEMBERSHIP.columns).where(members), MEMBERSHIPS.joined_seq, keys)
 
-    return await read(transaction, group_ids, of_group, rows.membership, lambda member: member.joined_seq or 0)
+    return await read(
+        transaction, group_ids, of_group, rows.membership, attrgetter("group_id"), attrgetter("joined_seq")
+    )
 
 
 async def put(transaction: Transaction, memberships: Sequence[Membership]) -> None:

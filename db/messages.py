@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -46,7 +47,7 @@ async def pages(transaction: Transaction, group_ids: Sequence[UUID], keys: Keys)
     def of_group(group_id: UUID) -> Select[Any]:
         return page(select(*rows.MESSAGE.columns).where(MESSAGES.group_id == group_id), MESSAGES.seq, keys)
 
-    return await read(transaction, group_ids, of_group, rows.message, lambda message: message.seq)
+    return await read(transaction, group_ids, of_group, rows.message, attrgetter("group_id"), attrgetter("seq"))
 
 
 @lru_cache(COUNTS_REMEMBERED)

@@ -1,24 +1,18 @@
-"""Pages by key: rows between two keys, of several groups in one statement. Knows nothing of the other rooms."""
+"""Pages by key: rows between two keys, of several owners in one statement. Knows nothing of the other rooms."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
-from uuid import UUID
+from typing import Any, TypeVar
 
 from sqlalchemy import Column, Select, select, union_all
 
 from .engine import Transaction
 from .statements import Row
 
-GROUPS_PER_STATEMENT = 100  # a page of them; SQLite takes 500
+PAGES_PER_STATEMENT = 100  # SQLite takes 500
 
-
-class OfGroup(Protocol):
-    @property
-    def group_id(self) -> UUID: ...
-
-
-Record = TypeVar("Record", bound=OfGroup)
+Owner = TypeVar("Owner", bound=Hashable)
+Record = TypeVar("Record")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +36,17 @@ def page(statement: Select[Any], key: Column[Any], keys: Keys) -> Select[Any]:
 
 async def read(
     transaction: Transaction,
-    group_ids: Sequence[UUID],
-    of_group: Callable[[UUID], Select[Any]],
+    owners: Sequence[Owner],
+    of_owner: Callable[[Owner], Select[Any]],
     record: Callable[[Row], Record],
+    owner: Callable[[Record], Owner],
     key: Callable[[Record], int],
-) -> dict[UUID, list[Record]]:
-    """The page of each group, oldest first, in one statement for a hundred of them."""
-    found: dict[UUID, list[Record]] = {group_id: [] for group_id in group_ids}
-    for start in range(0, len(group_ids), GROUPS_PER_STATEMENT):
-        parts = [select(of_group(group_id).subquery()) for group_id in group_ids[start : start + GROUPS_PER_STATEMENT]]
+) -> dict[Owner, list[Record]]:
+    """The page of each owner, oldest first, in one statement for a hundred of them."""
+    found: dict[Owner, list[Record]] = {each: [] for each in owners}
+    for start in range(0, len(owners), PAGES_PER_STATEMENT):
+        parts = [select(of_owner(each).subquery()) for each in owners[start : start + PAGES_PER_STATEMENT]]
         for row in await transaction.execute(union_all(*parts)):
             each = record(row)
-            found[each.group_id].append(each)
-    return {group_id: sorted(rows, key=key) for group_id, rows in found.items()}
+            found[owner(each)].append(each)
+    return {each: sorted(rows, key=key) for each, rows in found.items()}

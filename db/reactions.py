@@ -2,19 +2,19 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, bindparam, delete, func, insert, select, union_all
+from sqlalchemy import ColumnElement, Select, and_, bindparam, delete, func, insert, select
 
 from . import rows, tables
 from .engine import Transaction
-from .pages import Keys, page
+from .pages import Keys, page, read
 from .records import Reacted, Reaction
 from .statements import COUNTS_REMEMBERED, Statement, numbered, parameters
 
 REACTIONS = tables.reactions.c
-PAGES_PER_STATEMENT = 100  # SQLite takes 500
 
 OF_MESSAGE = REACTIONS.message_id == bindparam("message")
 WITH_EMOJI = and_(OF_MESSAGE, REACTIONS.emoji == bindparam("emoji"))
@@ -61,20 +61,13 @@ async def pages(
     transaction: Transaction, of: Sequence[tuple[UUID, str]], keys: Keys
 ) -> Mapping[tuple[UUID, str], list[Reacted]]:
     """For each (message, emoji) who reacted so between the keys (`seq`), in that order; a statement for a hundred."""
-    found: dict[tuple[UUID, str], list[Reacted]] = {each: [] for each in of}
-    for start in range(0, len(of), PAGES_PER_STATEMENT):
-        parts = [
-            page(
-                select(*rows.REACTED.columns).where(REACTIONS.message_id == message_id, REACTIONS.emoji == emoji),
-                REACTIONS.seq,
-                keys,
-            )
-            for message_id, emoji in of[start : start + PAGES_PER_STATEMENT]
-        ]
-        for row in await transaction.execute(union_all(*(select(part.subquery()) for part in parts))):
-            each = Reacted(*row)
-            found[each.message_id, each.emoji].append(each)
-    return {of: sorted(rows, key=lambda each: each.seq) for of, rows in found.items()}
+
+    def of_emoji(each: tuple[UUID, str]) -> Select[Any]:
+        message_id, emoji = each
+        reacted = select(*rows.REACTED.columns).where(REACTIONS.message_id == message_id, REACTIONS.emoji == emoji)
+        return page(reacted, REACTIONS.seq, keys)
+
+    return await read(transaction, of, of_emoji, rows.reacted, attrgetter("message_id", "emoji"), attrgetter("seq"))
 
 
 async def is_kept(transaction: Transaction, message_id: UUID, user_id: UUID, emoji: str) -> bool:

@@ -78,6 +78,10 @@ def message_revision(row: Row) -> MessageRevision:
     return MessageRevision(*row)
 
 
+def reacted(row: Row) -> Reacted:
+    return Reacted(*row)
+
+
 def group_event(row: Row) -> GroupEvent:
     group_id, seq, nonce, kind, *rest = row
     return GroupEvent(group_id, seq, nonce, GroupEventKind(kind), *rest)

@@ -7,11 +7,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from .events import Event
+from .events import Event, Wants
 from .feed import EndReason
 from .stream import Seat
 
-Wants = Callable[[Event], bool]
 NEVER, OVER = 2**63, -1  # beyond every seq, and before
 
 

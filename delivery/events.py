@@ -1,6 +1,6 @@
 """What travels: logs, events, hints, and the reader that streams are handed. Knows no table and no feature."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, Protocol
@@ -37,6 +37,9 @@ class Event:
 
     def ends_for(self, user_id: UUID) -> bool:
         return self.ends is EVERYBODY or self.ends == user_id
+
+
+Wants = Callable[[Event], bool]
 
 
 @dataclass(frozen=True, slots=True)

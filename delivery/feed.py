@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from enum import StrEnum
 
-from .events import Event
+from .events import Event, Wants
 from .latest import Latest
 
 
@@ -34,7 +34,7 @@ class Feed:
     never waits, or only the newest of each log, in `latest` if that is given: it comes when no other event waits.
     """
 
-    def __init__(self, bound: int, wants: Callable[[Event], bool], latest: Latest | None = None) -> None:
+    def __init__(self, bound: int, wants: Wants, latest: Latest | None = None) -> None:
         self._bound = bound
         self._wants = wants
         self._latest = latest

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from itertools import count
 
-from .events import Event, Log
+from .events import Event, Log, Wants
 
 MOST_RESTING = 2_000
 
@@ -19,7 +19,7 @@ class Latest:
 
     def __init__(
         self,
-        wants: Callable[[Event], bool],
+        wants: Wants,
         *,
         per_log: float,
         between: float,

@@ -42,11 +42,12 @@ async def pages(
         found = await _places(transaction, viewer, groups, request.anchor)
         places = {group_id: place for group_id, place in found.items() if not isinstance(place, Refusal)}
         around = await history.around(transaction, places, request.limit + 1)
-    shown = {
+    shown: dict[UUID, Page[Message] | Refusal] = {
         group_id: replace(_cut(request.limit, place, around[group_id]), group=groups[group_id])
         for group_id, place in places.items()
     }
-    return {**opened, **found, **shown}  # pyright: ignore[reportReturnType]
+    refused = {**opened, **found}
+    return shown | {group_id: each for group_id, each in refused.items() if isinstance(each, Refusal)}
 
 
 async def _places(

@@ -15,7 +15,7 @@ from db.engine import Transaction
 from db.events import GroupLog
 from db.records import MESSAGE_KINDS, Group, GroupEventKind, Message, Standing
 from delivery.cohort import Cohort, Member
-from delivery.events import Event
+from delivery.events import Event, Wants
 from delivery.feed import EndReason, Feed
 from delivery.stream import Seat
 
@@ -39,7 +39,6 @@ from .refusals import ErrorCode, Refusal, conflict, not_found
 from .services import Services
 
 REPLAY_BATCH = 100
-Wants = Callable[[Event], bool]
 Join = Callable[[Seat, Viewer, Wants], Member]
 
 
@@ -81,7 +80,7 @@ async def _earlier(transaction: Transaction, sender_id: UUID, client_id: str, di
         return None
     if kept.digest != digest:
         raise conflict("You used this clientMessageId for another message. Use a new one for each message.")
-    return (await messages.get_many(transaction, [kept.message_id]))[kept.message_id]
+    return await messages.get(transaction, kept.message_id)
 
 
 async def _append(
@@ -129,7 +128,7 @@ async def get(services: Services, viewer: Viewer, message_id: UUID) -> Message:
 async def visible(services: Services, viewer: Viewer, message_id: UUID) -> Message | None:
     """The message, if the viewer is a member of its group; else None."""
     async with services.read() as transaction:
-        message = (await messages.get_many(transaction, [message_id])).get(message_id)
+        message = await messages.get(transaction, message_id)
         if message is None:
             return None
         try:

@@ -290,7 +290,7 @@ class NewsFollowing(FeedFollowing[News]):
             self._feed.forget_latest(lambda waiting: waiting.log == event.log)
             return GroupNews(fact, None, ends)
         group = self._never_older(fact.group)
-        return GroupNews(replace(fact, group=group), group, ends)
+        return GroupNews(fact if group is fact.group else replace(fact, group=group), group, ends)
 
     def _never_older(self, group: Group) -> Group:
         """The group, or what was shown of it before, if that is newer: activity waits while later events go first."""

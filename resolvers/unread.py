@@ -39,7 +39,7 @@ async def mark_unread(services: Services, viewer: Viewer, group_id: UUID, messag
     """
 
     async def work(transaction: Transaction) -> Group:
-        message = (await messages.get_many(transaction, [message_id])).get(message_id)
+        message = await messages.get(transaction, message_id)
 
         def before(standing: Standing, _: int) -> int:
             if message is None or message.group_id != standing.group.id:

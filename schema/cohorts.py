@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 from graphql import (
@@ -25,10 +25,11 @@ from graphql import (
 )
 
 from delivery.cohort import Cohort, Member, Outlet
+from delivery.events import Wants
 from delivery.feed import EndReason
 from delivery.stream import Seat, Stream
 from resolvers.access import Viewer
-from resolvers.messages import SharedMessages, Wants
+from resolvers.messages import SharedMessages
 from resolvers.refusals import Refusal
 from resolvers.services import Services
 
@@ -44,16 +45,6 @@ SHARED = "groupMessages"
 GROUP = "group"
 OWN_ARGUMENT = "after"  # of `groupMessages`: where a subscriber begins, nothing else
 DEFINED_AND_USED = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What a subscriber asked for."""
-
-    prepared: Prepared
-    query: str
-    operation_name: str | None
-    variables: Mapping[str, Any]
 
 
 class _Uses(Visitor):
@@ -101,6 +92,34 @@ def sharing(document: DocumentNode, operation: OperationDefinitionNode) -> Shari
     return Sharing(own, uses.of_viewer, uses.of_group)
 
 
+class Question(NamedTuple):
+    """What is the same for all who ask the same, the place to begin at aside."""
+
+    query: str
+    operation_name: str | None
+    variables: str
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a subscriber asked for whose events may be shared."""
+
+    prepared: Prepared
+    variables: Mapping[str, Any]
+    shared: Sharing
+    question: Question
+
+
+def shareable(prepared: Prepared, query: str, operation_name: str | None, variables: Mapping[str, Any]) -> Asked | None:
+    """None for an operation whose events are made for one subscriber."""
+    shared = sharing(prepared.document, prepared.operation)
+    if shared is None:
+        return None
+    common = {name: value for name, value in variables.items() if name != shared.own}
+    question = Question(query, operation_name, json.dumps(common, sort_keys=True))
+    return Asked(prepared, variables, shared, question)
+
+
 def _root(document: DocumentNode, selections: SelectionSetNode) -> FieldNode:
     """The one root field of a valid subscription; several nodes for it ask for the same."""
     first = selections.selections[0]
@@ -113,7 +132,7 @@ def _root(document: DocumentNode, selections: SelectionSetNode) -> FieldNode:
     return _root(document, next(each.selection_set for each in fragments if each.name.value == name))
 
 
-Key = tuple[Stream, str, str | None, str, UUID | None]
+Key = tuple[Stream, Question, UUID | None]
 
 
 class Cohorts:
@@ -124,11 +143,10 @@ class Cohorts:
         self._cohorts: dict[Key, Cohort] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def join(self, asked: Asked, shared: Sharing, seat: Seat, viewer: Viewer, wants: Wants, outlet: Outlet) -> Member:
+    def join(self, asked: Asked, seat: Seat, viewer: Viewer, wants: Wants, outlet: Outlet) -> Member:
         """Whoever asked the same of the same stream, the place to begin aside, is in one cohort: they want the same."""
-        variables = {name: value for name, value in asked.variables.items() if name != shared.own}
-        one = viewer if shared.of_viewer else None
-        key = seat.stream, asked.query, asked.operation_name, json.dumps(variables, sort_keys=True), one and one.id
+        one = viewer if asked.shared.of_viewer else None
+        key = seat.stream, asked.question, one and one.id
         cohort = self._cohorts.get(key)
         if cohort is None:
             bound = self._services.settings.max_waiting_events

@@ -5,10 +5,8 @@ After a restart everybody comes back at once from nearby positions: 1,000 subscr
 would execute 20,000 events, 0.3 ms each.
 """
 
-import json
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -20,27 +18,11 @@ from resolvers.access import EventDoor
 from resolvers.following import Following
 from resolvers.reader import Shown
 
+from .cohorts import Asked, Question
 from .types import GroupMessageEvent
 
 REMEMBERED = 2_000
 SECONDS = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What was asked for, the place to begin at aside. `of_group`: something of the group besides the message too."""
-
-    query: str
-    operation_name: str | None
-    variables: str
-    of_group: bool
-
-    @classmethod
-    def of(
-        cls, query: str, operation_name: str | None, variables: Mapping[str, Any], own: str | None, *, of_group: bool
-    ) -> "Question":
-        shared = {name: value for name, value in variables.items() if name != own}
-        return cls(query, operation_name, json.dumps(shared, sort_keys=True), of_group)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +49,17 @@ class Replays:
     def __len__(self) -> int:
         return len(self._answers)
 
-    def recall(self, question: Question, fact: Shown) -> dict[str, Any] | None:
-        answer = self._answers.get((question, fact.event.group_id, fact.event.seq))
+    def recall(self, asked: Asked, fact: Shown) -> dict[str, Any] | None:
+        answer = self._answers.get((asked.question, fact.event.group_id, fact.event.seq))
         if answer is None or answer.until < time.monotonic() or answer.seen > fact.group.access_seq:
             return None
-        if question.of_group and answer.head_seq != fact.group.head_seq:
+        if asked.shared.of_group and answer.head_seq != fact.group.head_seq:
             return None
         return answer.data if (answer.message, answer.people) == (fact.message, _people(fact)) else None
 
-    def keep(self, question: Question, fact: Shown, seen: int, data: dict[str, Any]) -> None:
+    def keep(self, asked: Asked, fact: Shown, seen: int, data: dict[str, Any]) -> None:
         """`seen`: how new the permissions were that anything of it was read under."""
-        key = question, fact.event.group_id, fact.event.seq
+        key = asked.question, fact.event.group_id, fact.event.seq
         until = time.monotonic() + SECONDS
         self._answers[key] = _Answer(data, fact.message, _people(fact), fact.group.head_seq, seen, until)
         self._answers.move_to_end(key)
@@ -93,14 +75,14 @@ def _people(fact: Shown) -> tuple[User | None, ...]:
 class Replaying:
     """One operation that catches up."""
 
-    def __init__(self, replays: Replays, question: Question) -> None:
+    def __init__(self, replays: Replays, asked: Asked) -> None:
         self._replays = replays
-        self._question = question
+        self._asked = asked
         self._fact: Shown | None = None
 
     def recall(self, event: GroupMessageEvent) -> ExecutionResult | None:
         """The result for the event, where somebody was shown it."""
-        data = self._replays.recall(self._question, event.fact)
+        data = self._replays.recall(self._asked, event.fact)
         self._fact = event.fact if data is None else None
         return ExecutionResult(data, None) if data is not None else None
 
@@ -108,4 +90,4 @@ class Replaying:
         """The result that was sent just now, unless it was recalled."""
         if self._fact is not None and result.data is not None and not result.errors:
             assert isinstance(following.door, EventDoor)
-            self._replays.keep(self._question, self._fact, following.door.seen, result.data)
+            self._replays.keep(self._asked, self._fact, following.door.seen, result.data)

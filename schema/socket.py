@@ -31,7 +31,7 @@ from resolvers.services import Services
 from resolvers.sessions import SessionWatch, session_expired
 from resolvers.users import Session
 
-from .cohorts import Asked, Cohorts, sharing
+from .cohorts import Asked, Cohorts, shareable
 from .context import Context
 from .documents import Prepared, Rejected, prepare
 from .endpoint import bearer, graphql_request, write_json
@@ -39,7 +39,7 @@ from .errors import is_fault, present, present_all, present_refusal, refusal_of
 from .frames import BadMessage, SocketAdapter, Stalled, TooBig, checked
 from .heartbeat import Heartbeat
 from .operations import OperationLine
-from .replays import Question, Replaying, Replays
+from .replays import Replaying, Replays
 from .schema import schema
 
 TOO_BIG, TRY_AGAIN, FORBIDDEN = 1009, 1013, 4403
@@ -306,8 +306,9 @@ class SocketHandler(BaseGraphQLTransportWSHandler[SocketContext, None]):
                 return
         else:
             self._subscriptions[operation] = context, line
-            context.join = self._join(operation, prepared, line)
-            replaying = self._replaying(operation, prepared)
+            asked = shareable(prepared, operation.query, operation.operation_name, operation.variables or {})
+            context.join = self._join(operation, asked, line) if asked else None
+            replaying = Replaying(self.view.replays, asked) if asked and not asked.shared.of_viewer else None
             context.shared, recall = replaying is not None, replaying.recall if replaying else None
             async with aclosing(schema.follow(prepared, operation.variables, context, recall)) as results:
                 async for result in results:
@@ -316,22 +317,9 @@ class SocketHandler(BaseGraphQLTransportWSHandler[SocketContext, None]):
                         return
         await operation.send_operation_message({"id": operation.id, "type": "complete"})
 
-    def _join(self, operation: SocketOperation, prepared: Prepared, line: OperationLine) -> Join | None:
-        shared = sharing(prepared.document, prepared.operation)
-        if shared is None:
-            return None
-        asked = Asked(prepared, operation.query, operation.operation_name, operation.variables or {})
+    def _join(self, operation: SocketOperation, asked: Asked, line: OperationLine) -> Join:
         outlet = SocketOutlet(self.websocket, operation, line)
-        return lambda seat, viewer, wants: self.view.cohorts.join(asked, shared, seat, viewer, wants, outlet)
-
-    def _replaying(self, operation: SocketOperation, prepared: Prepared) -> Replaying | None:
-        shared = sharing(prepared.document, prepared.operation)
-        if shared is None or shared.of_viewer:
-            return None
-        question = Question.of(
-            operation.query, operation.operation_name, operation.variables or {}, shared.own, of_group=shared.of_group
-        )
-        return Replaying(self.view.replays, question)
+        return lambda seat, viewer, wants: self.view.cohorts.join(asked, seat, viewer, wants, outlet)
 
     async def _authenticate(self) -> Session | None:
         """The token is read again for each operation: a later request feels its end even if no event told of it."""
