@@ -76,8 +76,7 @@ class Schema(strawberry.Schema):
         return self._schema
 
     def request(self, prepared: Prepared, variables: Mapping[str, Any] | None, context: Context) -> Request:
-        name = prepared.operation.name.value if prepared.operation.name else None
-        return Request(self._schema, prepared.document, prepared.plan, name, variables, context)
+        return Request(self._schema, prepared.document, prepared.operation, prepared.plan, variables, context)
 
     async def answer(
         self, prepared: Prepared, variables: Mapping[str, Any] | None, context: Context

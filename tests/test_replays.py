@@ -22,13 +22,13 @@ OF_VIEWER = CONTENT % "seq cursor message { group { viewerMembership { user { id
 def executed(monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
     """How often each event of a subscription was executed, by its seq."""
     seen: Counter[int] = Counter()
-    shown = execution._shown  # pyright: ignore[reportPrivateUsage]
+    begun = execution.Planned.build_per_event_executor
 
-    async def counted(executor: Any, event: Any) -> Any:
+    def counted(executor: execution.Planned, event: Any) -> execution.Planned:
         seen[event.fact.event.seq] += 1
-        return await shown(executor, event)
+        return begun(executor, event)
 
-    monkeypatch.setattr(execution, "_shown", counted)
+    monkeypatch.setattr(execution.Planned, "build_per_event_executor", counted)
     return seen
 
 
