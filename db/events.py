@@ -105,8 +105,11 @@ class GroupLog:
         """Write what was appended and changed. Returns the group as it is now."""
         if self._events:
             await self.transaction.run_many(APPEND, [_columns(event) for event in self._events])
-        values = rows.GROUP.values(self.group) | {"group": self.group.id}
-        await self.transaction.run(CHANGE_GROUP if self._is_changed else MOVE_END, values)
+        if self._is_changed:
+            await self.transaction.run(CHANGE_GROUP, rows.GROUP.values(self.group) | {"group": self.group.id})
+        else:
+            end = {name: getattr(self.group, name) for name in END_OF_LOG}
+            await self.transaction.run(MOVE_END, end | {"group": self.group.id})
         self.transaction.appended.append(self._appended())
         self._events.clear()
         return self.group

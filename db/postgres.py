@@ -7,10 +7,12 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from typing import Any, TypeVar
 
+import orjson
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from .faults import Unavailable, may_run_again, translated
+from .statements import write_data
 from .transactions import Appended, LoopTransaction, Transaction
 
 T = TypeVar("T")
@@ -35,6 +37,8 @@ def engine(url: str, connections: int, wait_seconds: float) -> AsyncEngine:
         pool_timeout=wait_seconds,
         isolation_level="READ COMMITTED",
         hide_parameters=True,
+        json_serializer=write_data,
+        json_deserializer=orjson.loads,
         # Longer than a lock may take, so that a lock is told as one; a connection that went silent ends with it.
         connect_args={"timeout": wait_seconds, "command_timeout": 2 * wait_seconds, "server_settings": settings},
     )

@@ -7,10 +7,13 @@ id of its sender runs ten.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
+from uuid import UUID
 
+import orjson
 from sqlalchemy import BindParameter, Column, Delete, Dialect, Insert, Select, Update, bindparam
-from sqlalchemy.types import TypeEngine
+from sqlalchemy.types import TypeEngine, Uuid
 
 from .tables import UtcDateTime
 
@@ -20,6 +23,7 @@ Convert = Callable[[Any], Any]
 
 
 COUNTS_REMEMBERED = 64
+IDS_REMEMBERED = 8_192  # 2 MB
 
 
 def parameters(column: Column[Any], count: int) -> list[BindParameter[Any]]:
@@ -82,7 +86,14 @@ def _writing(kind: TypeEngine[Any], dialect: Dialect) -> Convert | None:
 def _reading(kind: TypeEngine[Any], dialect: Dialect) -> Convert | None:
     if dialect.name == "sqlite" and isinstance(kind, UtcDateTime):
         return read_moment
+    if dialect.name == "sqlite" and isinstance(kind, Uuid):
+        return read_id
     return kind.dialect_impl(dialect).result_processor(dialect, None)
+
+
+def write_data(data: Any) -> str:
+    """What an event is told besides, as JSON."""
+    return orjson.dumps(data).decode()
 
 
 def write_moment(moment: datetime | None) -> str | None:
@@ -93,3 +104,9 @@ def write_moment(moment: datetime | None) -> str | None:
 def read_moment(kept: str | None) -> datetime | None:
     """0.2 µs, where SQLAlchemy takes 1.6; a send reads ten of them."""
     return datetime.fromisoformat(f"{kept}Z") if kept is not None else None
+
+
+@lru_cache(IDS_REMEMBERED)
+def read_id(kept: str | None) -> UUID | None:
+    """0.1 µs for one of the people and groups that are read again and again, where to make it takes 1.4."""
+    return UUID(kept) if kept is not None else None

@@ -157,7 +157,7 @@ def _without_rolling_back(self: sqlite.Writer, _: object, job: Any) -> None:
 
 
 COMMITS_WHAT_FAILED_HALFWAY = Version(
-    "commits what failed halfway", (("db.sqlite.Writer._behind_savepoint", _without_rolling_back),)
+    "commits what failed halfway", (("db.sqlite.Writer._in_batch", _without_rolling_back),)
 )
 
 
