@@ -2,8 +2,8 @@
 
 import json
 import logging
+import secrets
 import sys
-import uuid
 from contextlib import suppress
 from typing import Any
 
@@ -109,7 +109,7 @@ class RequestIds:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        request_id = uuid.uuid4().hex
+        request_id = secrets.token_hex(16)
         header = (b"x-request-id", request_id.encode())
 
         async def send_with_id(message: Message) -> None:

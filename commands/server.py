@@ -83,6 +83,7 @@ def options(given: Settings) -> dict[str, Any]:
         "timeout_graceful_shutdown": given.shutdown_seconds,
         "backlog": BACKLOG,
         "access_log": False,
+        "proxy_headers": False,  # nothing asks where a request came from
         "log_config": None,  # the app configures logging
         "log_level": "warning",  # below it uvicorn writes the query string of each socket
         "server_header": False,

@@ -2,6 +2,7 @@
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as NotBase64
+from functools import lru_cache
 from uuid import UUID
 
 import strawberry
@@ -13,16 +14,20 @@ WORDS = {USER: "user", GROUP: "group", MESSAGE: "message", MEMBERSHIP: "membersh
 PARTS = {USER: 1, GROUP: 1, MESSAGE: 1, MEMBERSHIP: 2}
 UUID_BYTES = 16
 LONGEST = 64
+REMEMBERED = 4_096  # ids that clients hand in again and again: those of groups and people
 
 
 def encode(mark: bytes, *ids: UUID) -> strawberry.ID:
     return strawberry.ID(urlsafe_b64encode(mark + b"".join(each.bytes for each in ids)).rstrip(b"=").decode())
 
 
-def decode(text: str) -> tuple[bytes, list[UUID]] | None:
+def decode(text: str) -> tuple[bytes, tuple[UUID, ...]] | None:
     """The mark and the uuids of an id that `encode` made, None for any other text."""
-    if len(text) > LONGEST:
-        return None
+    return _decoded(text) if len(text) <= LONGEST else None
+
+
+@lru_cache(REMEMBERED)
+def _decoded(text: str) -> tuple[bytes, tuple[UUID, ...]] | None:
     try:
         raw = urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
     except (NotBase64, ValueError):
@@ -30,7 +35,7 @@ def decode(text: str) -> tuple[bytes, list[UUID]] | None:
     mark, rest = raw[:1], raw[1:]
     if len(rest) != UUID_BYTES * PARTS.get(mark, -1):
         return None
-    ids = [UUID(bytes=rest[start : start + UUID_BYTES]) for start in range(0, len(rest), UUID_BYTES)]
+    ids = tuple(UUID(bytes=rest[start : start + UUID_BYTES]) for start in range(0, len(rest), UUID_BYTES))
     return (mark, ids) if encode(mark, *ids) == text else None
 
 

@@ -77,6 +77,11 @@ class HeadProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._expect_head()
 
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._head is None and self.timeout_keep_alive_task is None and self._is_within_head():
+            self._expect_head()
+
     def on_headers_complete(self) -> None:
         self._stop_waiting()
         super().on_headers_complete()
@@ -85,13 +90,13 @@ class HeadProtocol(HttpToolsProtocol):
         self._stop_waiting()
         super().connection_lost(exc)
 
-    def _unset_keepalive_if_required(self) -> None:
-        if self.timeout_keep_alive_task is not None:  # the next request has begun
-            self._expect_head()
-        super()._unset_keepalive_if_required()
+    def _is_within_head(self) -> bool:
+        """Neither a request is under way, nor is this a WebSocket now."""
+        under_way: Any = self.cycle  # None before the first request
+        is_free = under_way is None or under_way.response_complete
+        return is_free and self.transport.get_protocol() is self
 
     def _expect_head(self) -> None:
-        self._stop_waiting()
         self._head = self.loop.call_later(HEAD_SECONDS, self._close)
 
     def _stop_waiting(self) -> None:
