@@ -129,7 +129,7 @@ async def run(project: str, environment: Mapping[str, str], tally: Tally) -> Non
     command, folder = (with_node(project), HERE / project) if node else (with_pytest(project), ROOT)
     process = await asyncio.create_subprocess_exec(
         *command, cwd=folder, stdout=PIPE, stderr=STDOUT, limit=LONGEST_LINE, start_new_session=True,
-        env=os.environ | environment | {"PARLEY_PROJECT": project},
+        env=os.environ | environment | {"PARLEY_PROJECT": project, "PARLEY_PYTHON": sys.executable},
     )  # fmt: skip
     try:
         async with asyncio.timeout(PROJECT_SECONDS):

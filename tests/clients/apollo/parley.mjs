@@ -22,6 +22,7 @@ import {
  */
 export function createParley({ url, token, onSignedOut = () => {}, keepAlive = 10_000 }) {
   const headers = token ? { authorization: `Bearer ${token}` } : {};
+  const closing = new AbortController();
   let silence;
   const socket = createClient({
     url: url.replace(/^http/, "ws"),
@@ -42,20 +43,39 @@ export function createParley({ url, token, onSignedOut = () => {}, keepAlive = 1
   const link = ApolloLink.split(
     ({ operationType }) => operationType === "subscription",
     resume.concat(new GraphQLWsLink(socket)),
-    new HttpLink({ uri: url, headers }),
+    repeated(closing.signal).concat(new HttpLink({ uri: url, headers })),
   );
   const cache = new InMemoryCache({ possibleTypes, typePolicies: { Group: { fields: { messages } } } });
   const client = new ApolloClient({ link, cache });
   // The library complains when it is told so while it is looking for a connection.
-  return { client, close: () => (client.stop(), socket.dispose().catch(() => {})) };
+  return { client, close: () => (closing.abort(), client.stop(), socket.dispose().catch(() => {})) };
 }
 
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 const backoff = (attempt) => Math.min(250 * 2 ** attempt, 30_000) * (0.5 + Math.random());
 const refusal = (error) => (CombinedGraphQLErrors.is(error) ? error.errors[0].extensions : null);
+const mayPass = (error) => (refusal(error) ? refusal(error).retry : !(error.statusCode < 500));
 const raise = (error) => {
   throw error;
 };
+// endregion
+
+// region repeat
+/**
+ * Asks again, for about 40 seconds, while the server cannot be reached or says that it cannot answer now. A send that is
+ * repeated is in the log once, by its clientMessageId. Of another mutation nobody knows whether it was done.
+ */
+const repeated = (closed) =>
+  new ApolloLink((operation, forward) => {
+    const { operationType, variables } = operation;
+    if (operationType === "mutation" && !variables.input?.clientMessageId) return forward(operation);
+    const delay = (error, count) =>
+      mayPass(error) && !closed.aborted ? timer(Math.min(backoff(count - 1), 5_000)) : raise(error);
+    return defer(() => forward(operation)).pipe(
+      tap(({ errors }) => errors?.[0].extensions?.retry && raise(new CombinedGraphQLErrors({ errors }))),
+      retry({ count: 12, delay }),
+    );
+  });
 // endregion
 
 // region resume
@@ -158,30 +178,24 @@ export function draft(sender, content, clientMessageId) {
  * Bring a draft into the log; it is there once, however often it is sent. Throws what it was refused with, and then the
  * draft is gone. When the server could not be reached the draft stays, for another `deliver`.
  */
-export function deliver(client, input, attempts = 5) {
+export function deliver(client, input) {
   // One after the other: of two requests at once either may arrive first.
   const turn = turns.get(client)?.catch(() => {}) ?? Promise.resolve();
-  const delivered = turn.then(() => attempt(client, input, attempts));
+  const delivered = turn.then(() => sent(client, input));
   turns.set(client, delivered);
   return delivered;
 }
 
 const turns = new WeakMap();
 
-async function attempt(client, input, attempts, number = 1) {
+async function sent(client, input) {
+  const mutation = { mutation: SEND_GROUP_MESSAGE, variables: { input }, fetchPolicy: "no-cache" };
   try {
-    const { data } = await client.mutate({
-      mutation: SEND_GROUP_MESSAGE,
-      variables: { input },
-      fetchPolicy: "no-cache",
-    });
+    const { data } = await client.mutate(mutation);
     keep(client, input.groupId, data.sendGroupMessage.message);
   } catch (error) {
-    const refused = refusal(error) && !refusal(error).retry;
-    if (refused) client.cache.evict({ id: `Message:${input.clientMessageId}` });
-    if (refused || number === attempts) throw error;
-    await pause(backoff(number));
-    await attempt(client, input, attempts, number + 1);
+    if (!mayPass(error)) client.cache.evict({ id: `Message:${input.clientMessageId}` });
+    throw error;
   }
 }
 // endregion
@@ -230,7 +244,7 @@ export function poll(client, groupId, after, every = 3_000) {
     map(({ data }) => data.group.messageEvents),
     tap(({ cursor, hasMore }) => ((after = cursor), (wait = hasMore ? 0 : every))),
     repeat({ delay: () => timer(wait) }),
-    retry({ delay: (error) => (refusal(error) && !refusal(error).retry ? raise(error) : timer(every)) }),
+    retry({ delay: (error) => (mayPass(error) ? timer(every) : raise(error)) }),
     mergeMap(({ events }) => events),
     tap(({ message, cursor }) => keep(client, groupId, message, cursor)),
   );
