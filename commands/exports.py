@@ -86,6 +86,7 @@ def _message(people: Mapping[UUID, User], message: Message) -> dict[str, Any]:
         "sender": _person(people, message.sender_id),
         "content": message.content,
         "clientMessageId": message.client_message_id,
+        "threadRootId": ids.encode(ids.MESSAGE, message.thread_root_id) if message.thread_root_id else None,
         "editedAt": _moment(message.edited_at) if message.edited_at else None,
         "deletedAt": _moment(message.deleted_at) if message.deleted_at else None,
         "deletedBy": _person(people, message.deleted_by),

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, and_, bindparam, false, insert, literal, select, update
+from sqlalchemy import Select, and_, bindparam, false, insert, literal, or_, select, update
 
 from . import rows, tables
 from .engine import Appended, LogKind, Transaction
@@ -179,51 +179,48 @@ def _columns(event: GroupEvent | UserEvent) -> dict[str, Any]:
     return shape.values(event) | {"kind": event.kind.value, "data": dict(event.data)}
 
 
-async def after(
-    transaction: Transaction,
-    group_id: UUID,
-    seq: int,
-    limit: int,
-    *,
-    kinds: Collection[GroupEventKind] | None = None,
-    sender_id: UUID | None = None,
-    up_to: int | None = None,
-) -> GroupPage | None:
-    """The rows after `seq` in order, at most `limit`; with the messages and the group as they are. None: no group.
-
-    Only those of `kinds`, about messages of `sender_id`, and not beyond `up_to`, as far as these are given.
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Which rows of a log: those of `kinds`, about messages of `sender_id`, about the message `thread_id` and the
+    replies to it, and none beyond `up_to`; each as far as it is given.
     """
-    return (await _after(transaction, group_id, None, seq, limit, kinds, sender_id, up_to))[0]
+
+    kinds: frozenset[GroupEventKind] | None = None
+    sender_id: UUID | None = None
+    thread_id: UUID | None = None
+    up_to: int | None = None
+
+
+WHOLE = Part()
+
+
+async def after(
+    transaction: Transaction, group_id: UUID, seq: int, limit: int, *, part: Part = WHOLE
+) -> GroupPage | None:
+    """The rows after `seq` in order, at most `limit`; with the messages and the group as they are. None: no group."""
+    return (await _after(transaction, group_id, None, seq, limit, part))[0]
 
 
 async def after_as(
-    transaction: Transaction,
-    user_id: UUID,
-    group_id: UUID,
-    seq: int,
-    limit: int,
-    *,
-    kinds: Collection[GroupEventKind],
-    sender_id: UUID | None = None,
-    up_to: int | None = None,
+    transaction: Transaction, user_id: UUID, group_id: UUID, seq: int, limit: int, *, part: Part
 ) -> tuple[GroupPage | None, Membership | None]:
     """As `after`, with the present membership of one user from the same statement: what a replay is judged by."""
-    return await _after(transaction, group_id, user_id, seq, limit, kinds, sender_id, up_to)
+    return await _after(transaction, group_id, user_id, seq, limit, part)
 
 
 async def _after(
-    transaction: Transaction,
-    group_id: UUID,
-    user_id: UUID | None,
-    seq: int,
-    limit: int,
-    kinds: Collection[GroupEventKind] | None,
-    sender_id: UUID | None,
-    up_to: int | None,
+    transaction: Transaction, group_id: UUID, user_id: UUID | None, seq: int, limit: int, part: Part
 ) -> tuple[GroupPage | None, Membership | None]:
-    kinds = None if kinds is None else frozenset(kinds)
-    statement = _after_statement(kinds, by_sender=sender_id is not None, ends=up_to is not None)
-    values = {"group": group_id, "user": user_id, "seq": seq, "limit": limit, "sender": sender_id, "up_to": up_to}
+    statement = _after_statement(
+        part.kinds,
+        by_sender=part.sender_id is not None,
+        in_thread=part.thread_id is not None,
+        ends=part.up_to is not None,
+    )
+    values = {
+        "group": group_id, "user": user_id, "seq": seq, "limit": limit,
+        "sender": part.sender_id, "thread": part.thread_id, "up_to": part.up_to,
+    }  # fmt: skip
     return await _page(transaction, statement, values)
 
 
@@ -236,12 +233,16 @@ def _of_kinds(wanted: Select[Any], kinds: Collection[GroupEventKind]) -> Select[
 
 @lru_cache(KINDS_REMEMBERED)
 def _after_statement(
-    kinds: frozenset[GroupEventKind] | None, *, by_sender: bool = False, ends: bool = False
+    kinds: frozenset[GroupEventKind] | None, *, by_sender: bool = False, in_thread: bool = False, ends: bool = False
 ) -> Statement:
     wanted = IN_GROUP.order_by(EVENTS.seq).limit(bindparam("limit"))
+    about = tables.messages.alias()
+    if by_sender or in_thread:
+        wanted = wanted.join(about, about.c.id == EVENTS.message_id)
     if by_sender:
-        about = tables.messages.alias()
-        wanted = wanted.join(about, about.c.id == EVENTS.message_id).where(about.c.sender_id == bindparam("sender"))
+        wanted = wanted.where(about.c.sender_id == bindparam("sender"))
+    if in_thread:
+        wanted = wanted.where(or_(about.c.id == bindparam("thread"), about.c.thread_root_id == bindparam("thread")))
     if ends:
         wanted = wanted.where(EVENTS.seq <= bindparam("up_to"))
     return _page_statement(wanted if kinds is None else _of_kinds(wanted, kinds))

@@ -11,6 +11,7 @@ from sqlalchemy import BigInteger, Select, bindparam, case, cast, literal, selec
 
 from . import rows, tables
 from .engine import Transaction
+from .messages import EVERY_MESSAGE, WITHOUT_REPLIES
 from .pages import Keys, page, read
 from .records import Message
 from .statements import COUNTS_REMEMBERED, Statement, numbered, parameters
@@ -55,11 +56,16 @@ async def since(transaction: Transaction, group_ids: Collection[UUID], date: dat
     return {row[0]: row[1] for row in found}
 
 
-async def around(transaction: Transaction, places: Mapping[UUID, int], limit: int) -> dict[UUID, list[Message]]:
-    """For each group up to `limit` messages below its place (a seq) and up to `limit` from there on, oldest first."""
+async def around(
+    transaction: Transaction, places: Mapping[UUID, int], limit: int, *, replies: bool
+) -> dict[UUID, list[Message]]:
+    """For each group up to `limit` messages below its place (a seq) and up to `limit` from there on, oldest first;
+    without `replies` only those that are none.
+    """
+    messages = EVERY_MESSAGE if replies else WITHOUT_REPLIES
 
     def of_group(group_id: UUID) -> Select[Any]:
-        own, place = select(*rows.MESSAGE.columns).where(MESSAGES.group_id == group_id), places[group_id]
+        own, place = messages.where(MESSAGES.group_id == group_id), places[group_id]
         before = page(own, MESSAGES.seq, Keys(None, place, limit, newest=True))
         rest = page(own, MESSAGES.seq, Keys(place - 1, None, limit, newest=False))
         return select(union_all(select(before.subquery()), select(rest.subquery())).subquery())

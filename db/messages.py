@@ -18,6 +18,8 @@ GROUPS = tables.groups.c
 MESSAGES = tables.messages.c
 SENT_IDS = tables.sent_ids.c
 
+EVERY_MESSAGE = select(*rows.MESSAGE.columns)
+WITHOUT_REPLIES = EVERY_MESSAGE.where(MESSAGES.thread_root_id.is_(None))
 ADD = Statement(insert(tables.messages))
 MESSAGE = MESSAGES.id == bindparam("message")
 GET = Statement(select(*rows.MESSAGE.columns).where(MESSAGE))
@@ -43,9 +45,21 @@ async def get_many(transaction: Transaction, ids: Collection[UUID]) -> dict[UUID
 
 async def pages(transaction: Transaction, group_ids: Sequence[UUID], keys: Keys) -> Mapping[UUID, list[Message]]:
     """For each group its messages between the keys (`seq`), oldest first."""
+    return await _pages(transaction, group_ids, keys, EVERY_MESSAGE)
 
+
+async def pages_without_replies(
+    transaction: Transaction, group_ids: Sequence[UUID], keys: Keys
+) -> Mapping[UUID, list[Message]]:
+    """As `pages`. It passes over the replies that lie between: an index without them would be written by every send."""
+    return await _pages(transaction, group_ids, keys, WITHOUT_REPLIES)
+
+
+async def _pages(
+    transaction: Transaction, group_ids: Sequence[UUID], keys: Keys, messages: Select[Any]
+) -> Mapping[UUID, list[Message]]:
     def of_group(group_id: UUID) -> Select[Any]:
-        return page(select(*rows.MESSAGE.columns).where(MESSAGES.group_id == group_id), MESSAGES.seq, keys)
+        return page(messages.where(MESSAGES.group_id == group_id), MESSAGES.seq, keys)
 
     return await read(transaction, group_ids, of_group, rows.message, attrgetter("group_id"), attrgetter("seq"))
 

@@ -130,6 +130,7 @@ class Message:
     deleted_by: UUID | None = None
     edited_seq: int | None = None
     edited_at: datetime | None = None
+    thread_root_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +161,16 @@ class Reacted:
     user_id: UUID
     emoji: str
     seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Thread:
+    """The replies to a message: how many were not deleted, the newest of these, and when the last of all came."""
+
+    root_id: UUID
+    reply_count: int
+    active_at: datetime
+    last_reply: Message | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 A stream cursor names its row: group, seq, and the 32 random bits stored in that row. A cursor of another group, of the
 future or from before a restored backup therefore matches nothing. Page cursors hold a row's key and its
-group, or the id of the emoji and message that it is in the list of.
+group, or the id of the emoji and message, or of the root of a thread, that it is in the list of.
 """
 
 import struct
@@ -20,7 +20,7 @@ ACTIVITY = struct.Struct(">cqq16s")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 LONGEST = 64
-STREAM_MARK, MESSAGE_MARK, MEMBER_MARK, REACTION_MARK, ACTIVITY_MARK = b"s", b"m", b"u", b"r", b"a"
+STREAM_MARK, MESSAGE_MARK, MEMBER_MARK, REACTION_MARK, REPLY_MARK, ACTIVITY_MARK = b"s", b"m", b"u", b"r", b"t", b"a"
 BIGGEST_SEQ = 2**63 - 1
 
 
@@ -69,6 +69,10 @@ def of_reaction(emoji_id: UUID, seq: int) -> str:
     return _text(KEY.pack(REACTION_MARK, emoji_id.bytes, seq))
 
 
+def of_reply(root_id: UUID, seq: int) -> str:
+    return _text(KEY.pack(REPLY_MARK, root_id.bytes, seq))
+
+
 def message_key(argument: str, text: str | None, group_id: UUID) -> int | None:
     return _key(MESSAGE_MARK, argument, text, group_id)
 
@@ -79,6 +83,10 @@ def member_key(argument: str, text: str | None, group_id: UUID) -> int | None:
 
 def reaction_key(argument: str, text: str | None, emoji_id: UUID) -> int | None:
     return _key(REACTION_MARK, argument, text, emoji_id)
+
+
+def reply_key(argument: str, text: str | None, root_id: UUID) -> int | None:
+    return _key(REPLY_MARK, argument, text, root_id)
 
 
 @dataclass(frozen=True, slots=True)

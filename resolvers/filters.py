@@ -13,14 +13,20 @@ WINDOW = 10_000  # events of a log that one read with a filter looks at, however
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Message events of these kinds, and only about messages of this sender if one is given."""
+    """Message events of these kinds, and only about messages of this sender, or about this message and the replies to
+    it, if one is given.
+    """
 
     kinds: frozenset[GroupEventKind] = MESSAGE_KINDS
     sender_id: UUID | None = None
+    thread_id: UUID | None = None
 
     def shows(self, event: Event) -> bool:
-        """The same that `db.events` reads: of an event neither its kind nor its message's sender ever changes."""
+        """The same that `db.events` reads: an event's kind, and its message's sender and thread, never change."""
         fact: Shown = event.fact
-        if fact.event.kind not in self.kinds:
+        message = fact.message
+        if message is None or fact.event.kind not in self.kinds:
             return False
-        return self.sender_id is None or (fact.message is not None and fact.message.sender_id == self.sender_id)
+        if self.thread_id is not None and self.thread_id not in (message.id, message.thread_root_id):
+            return False
+        return self.sender_id is None or message.sender_id == self.sender_id

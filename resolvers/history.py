@@ -23,10 +23,11 @@ Anchor: TypeAlias = UUID | datetime | None
 
 @dataclass(frozen=True, slots=True)
 class Around:
-    """A page of `limit` messages, of which the anchor is in the middle."""
+    """A page of `limit` messages, of which the anchor is in the middle; without `replies` only of what is none."""
 
     limit: int
     anchor: Anchor
+    replies: bool = True
 
 
 async def pages(
@@ -41,7 +42,7 @@ async def pages(
         groups = {group_id: each for group_id, each in opened.items() if not isinstance(each, Refusal)}
         found = await _places(transaction, viewer, groups, request.anchor)
         places = {group_id: place for group_id, place in found.items() if not isinstance(place, Refusal)}
-        around = await history.around(transaction, places, request.limit + 1)
+        around = await history.around(transaction, places, request.limit + 1, replies=request.replies)
     shown: dict[UUID, Page[Message] | Refusal] = {
         group_id: replace(_cut(request.limit, place, around[group_id]), group=groups[group_id])
         for group_id, place in places.items()

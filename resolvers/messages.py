@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Required, TypedDict
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
@@ -12,14 +11,14 @@ from uuid_utils.compat import uuid7
 import failpoints
 from db import events, memberships, messages
 from db.engine import Transaction
-from db.events import GroupLog
+from db.events import GroupLog, Part
 from db.records import MESSAGE_KINDS, Group, GroupEventKind, Message, Standing
 from delivery.cohort import Cohort, Member
 from delivery.events import Event, Wants
 from delivery.feed import EndReason, Feed
 from delivery.stream import Seat
 
-from . import text
+from . import text, threads
 from .access import Door, EventDoor, Operation, Viewer, judge, locked, readable
 from .cursors import Position, invalid_position, position
 from .filters import WINDOW, Filter
@@ -39,6 +38,7 @@ from .refusals import ErrorCode, Refusal, conflict, not_found
 from .services import Services
 
 REPLAY_BATCH = 100
+MESSAGES = Part(MESSAGE_KINDS)
 Join = Callable[[Seat, Viewer, Wants], Member]
 
 
@@ -51,27 +51,43 @@ class Sent:
 
 
 async def send(
-    services: Services, viewer: Viewer, group_id: UUID, *, content: str, client_message_id: str | None
+    services: Services,
+    viewer: Viewer,
+    group_id: UUID,
+    *,
+    content: str,
+    client_message_id: str | None,
+    reply_to_id: UUID | None = None,
 ) -> Sent:
     """Put a message into the group's log, exactly once for each id that its sender gives.
 
-    Membership is judged first. A repeat of an id returns the message as it is now; another content or another group
-    under the same id is CONFLICT. Raises BAD_USER_INPUT, and what the door raises.
+    Membership is judged first. A repeat of an id returns the message as it is now; another content, another group or
+    another message to reply to under the same id is CONFLICT. Raises BAD_USER_INPUT, what `threads.branch` raises, and
+    what the door raises.
     """
     content, client_id = text.content(content), text.client_message_id(client_message_id)
-    digest = hashlib.sha256(group_id.bytes + content.encode()).digest()
+    digest = _digest(group_id, content, reply_to_id)
 
     async def work(transaction: Transaction) -> Sent:
         log, _ = await locked(transaction, viewer.id, group_id, Operation.SEND)
         if client_id is not None and (earlier := await _earlier(transaction, viewer.id, client_id, digest)):
             return Sent(earlier, replayed=True)
-        message = await _append(transaction, log, viewer.id, content, client_id)
+        branch = await threads.branch(transaction, group_id, reply_to_id) if reply_to_id else None
+        message = await _append(transaction, log, viewer.id, content, client_id, branch and branch.root.id)
+        if branch:
+            await threads.grow(transaction, log, branch, message)
         if client_id is not None:
             await messages.keep_sent_id(transaction, message, digest)
         await log.write()
         return Sent(message, replayed=False)
 
     return await services.write(work)
+
+
+def _digest(group_id: UUID, content: str, reply_to_id: UUID | None) -> bytes:
+    """What a request asked for. No UTF-8 holds the byte that parts the content from the rest."""
+    asked = group_id.bytes + content.encode()
+    return hashlib.sha256(asked + b"\xff" + reply_to_id.bytes if reply_to_id else asked).digest()
 
 
 async def _earlier(transaction: Transaction, sender_id: UUID, client_id: str, digest: bytes) -> Message | None:
@@ -84,13 +100,19 @@ async def _earlier(transaction: Transaction, sender_id: UUID, client_id: str, di
 
 
 async def _append(
-    transaction: Transaction, log: GroupLog, sender_id: UUID, content: str, client_id: str | None
+    transaction: Transaction,
+    log: GroupLog,
+    sender_id: UUID,
+    content: str,
+    client_id: str | None,
+    thread_root_id: UUID | None = None,
 ) -> Message:
     message_id = uuid7()
     event = log.append(GroupEventKind.MESSAGE_SENT, sender_id, message_id=message_id)
     message = Message(
         id=message_id, group_id=log.group.id, seq=event.seq, version=event.seq, sender_id=sender_id, content=content,
         client_message_id=client_id, created_at=event.occurred_at, updated_at=event.occurred_at,
+        thread_root_id=thread_root_id,
     )  # fmt: skip
     await messages.add(transaction, message)
     log.shows(message)
@@ -103,6 +125,14 @@ async def pages(
     """The same page of several groups' messages, oldest first."""
     async with services.read() as transaction:
         return await behind_door(transaction, door, group_ids, request, messages.pages)
+
+
+async def pages_without_replies(
+    services: Services, door: Door, group_ids: Sequence[UUID], request: PageRequest
+) -> Mapping[UUID, Page[Message] | Refusal]:
+    """As `pages`, of what is no reply."""
+    async with services.read() as transaction:
+        return await behind_door(transaction, door, group_ids, request, messages.pages_without_replies)
 
 
 async def newest(services: Services, door: Door, group_ids: Sequence[UUID]) -> Mapping[UUID, Message | Refusal | None]:
@@ -162,7 +192,7 @@ async def events_after(
             raise opened
         start = position(after, group_id)
         await _check_row(transaction, start)
-        page = await events.after(transaction, group_id, start.seq, limit + 1, **_part(only, start.seq))
+        page = await events.after(transaction, group_id, start.seq, limit + 1, part=_part(only, start.seq))
         facts = await shown(transaction, page) if page else []
         end = head_cursor(opened)
         if is_cut := only is not None and start.seq + WINDOW < opened.head_seq:
@@ -172,17 +202,11 @@ async def events_after(
     return EventPage(facts, end, has_more=is_cut)
 
 
-class _Part(TypedDict, total=False):
-    kinds: Required[frozenset[GroupEventKind]]
-    sender_id: UUID | None
-    up_to: int
-
-
-def _part(only: Filter | None, seq: int) -> _Part:
+def _part(only: Filter | None, seq: int) -> Part:
     """What a read of the log after `seq` is asked for."""
     if only is None:
-        return {"kinds": MESSAGE_KINDS}
-    return {"kinds": only.kinds, "sender_id": only.sender_id, "up_to": seq + WINDOW}
+        return MESSAGES
+    return Part(only.kinds, only.sender_id, only.thread_id, seq + WINDOW)
 
 
 async def _cursor_at(transaction: Transaction, group_id: UUID, seq: int) -> str:
@@ -352,7 +376,7 @@ class MessagesFollowing(FeedFollowing[Shown]):
         async def read() -> _Batch:
             async with self._services.read() as transaction:
                 page, membership = await events.after_as(
-                    transaction, self._viewer.id, self._group_id, seq, REPLAY_BATCH, **_part(self._only, seq)
+                    transaction, self._viewer.id, self._group_id, seq, REPLAY_BATCH, part=_part(self._only, seq)
                 )
                 group = self._judged(Standing(page.group, membership) if page else None)
                 facts = await shown(transaction, page) if page else []

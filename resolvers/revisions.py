@@ -13,7 +13,7 @@ from db.events import GroupLog
 from db.records import GroupEventKind, Membership, Message, MessageRevision
 from settings import Settings
 
-from . import text
+from . import text, threads
 from .access import Door, Operation, Viewer, allows, forbidden, locked
 from .refusals import ErrorCode, Refusal, conflict, not_found
 from .services import Services
@@ -65,9 +65,11 @@ async def delete(services: Services, viewer: Viewer, message_id: UUID) -> Messag
         await revisions.remove(transaction, message.id)
         await reactions.remove_all(transaction, message.id)
         event = log.append(GroupEventKind.MESSAGE_DELETED, viewer.id, message_id=message.id)
-        return await write_changed(
-            transaction, log, replace(message, content="", deleted_at=event.occurred_at, deleted_by=viewer.id)
-        )
+        deleted = replace(message, content="", deleted_at=event.occurred_at, deleted_by=viewer.id)
+        deleted = await write_changed(transaction, log, deleted)
+        if deleted.thread_root_id is not None:
+            await threads.shrink(transaction, log, deleted)
+        return deleted
 
     return await services.write(work)
 

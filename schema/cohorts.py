@@ -42,7 +42,7 @@ from .schema import schema
 from .types import message_event
 
 SHARED = "groupMessages"
-GROUP = "group"
+BESIDE_MESSAGE = frozenset({"group", "thread", "threadRoot"})
 OWN_ARGUMENT = "after"  # of `groupMessages`: where a subscriber begins, nothing else
 DEFINED_AND_USED = 2
 
@@ -61,7 +61,7 @@ class _Uses(Visitor):
 
     def enter_field(self, node: FieldNode, *_: object) -> None:
         self.of_viewer = self.of_viewer or node.name.value in VIEWER_FIELDS
-        self.of_group = self.of_group or node.name.value == GROUP
+        self.of_group = self.of_group or node.name.value in BESIDE_MESSAGE
 
     def enter_argument(self, node: ArgumentNode, *_: object) -> None:
         self.of_viewer = self.of_viewer or node.name.value in VIEWER_ARGUMENTS

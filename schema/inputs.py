@@ -142,6 +142,10 @@ class SendGroupMessageInput:
         "message and send it again with "
         "every retry: the message is then in the log exactly once, whatever happened to the answers.",
     )
+    reply_to_id: strawberry.ID | None = strawberry.field(
+        default=UNSET,
+        description="The message of this group to reply to. A reply to a reply is one in the same thread.",
+    )
 
 
 @strawberry.input(description="What to say instead.")
@@ -190,4 +194,7 @@ class MessageEventFilter:
     )
     sender: strawberry.ID | None = strawberry.field(
         default=UNSET, description="What happens to the messages that this user sent, whoever does it."
+    )
+    thread: strawberry.ID | None = strawberry.field(
+        default=UNSET, description="What happens to this message and to the replies to it: the root of a thread."
     )

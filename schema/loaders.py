@@ -7,8 +7,8 @@ from uuid import UUID
 
 from strawberry.dataloader import DataLoader
 
-from db.records import Group, Membership, Message, MessageRevision, Reacted, Reaction, Unread, User
-from resolvers import groups, history, memberships, messages, reactions, revisions, unread, users
+from db.records import Group, Membership, Message, MessageRevision, Reacted, Reaction, Thread, Unread, User
+from resolvers import groups, history, memberships, messages, reactions, revisions, threads, unread, users
 from resolvers.access import Door, Viewer
 from resolvers.history import Around
 from resolvers.pages import Page, PageRequest
@@ -53,6 +53,10 @@ class Loaders:
         return DataLoader(self._messages)
 
     @cached_property
+    def without_replies(self) -> DataLoader[PageKey, Page[Message]]:
+        return DataLoader(self._without_replies)
+
+    @cached_property
     def around(self) -> DataLoader[AroundKey, Page[Message]]:
         return DataLoader(self._around)
 
@@ -79,6 +83,18 @@ class Loaders:
     @cached_property
     def reacted(self) -> DataLoader[tuple[Emoji, PageRequest], Page[Reacted]]:
         return DataLoader(self._reacted)
+
+    @cached_property
+    def thread(self) -> DataLoader[Message, Thread | None]:
+        return DataLoader(self._threads)
+
+    @cached_property
+    def root(self) -> DataLoader[Message, Message]:
+        return DataLoader(self._roots)
+
+    @cached_property
+    def replies(self) -> DataLoader[tuple[Message, PageRequest], Page[Message]]:
+        return DataLoader(self._replies)
 
     @property
     def viewer(self) -> Viewer:
@@ -110,6 +126,9 @@ class Loaders:
     async def _messages(self, keys: list[PageKey]) -> Sequence[Page[Message] | Refusal]:
         return await self._pages(keys, messages.pages)
 
+    async def _without_replies(self, keys: list[PageKey]) -> Sequence[Page[Message] | Refusal]:
+        return await self._pages(keys, messages.pages_without_replies)
+
     async def _around(self, keys: list[AroundKey]) -> Sequence[Page[Message] | Refusal]:
         async def read(
             services: Services, door: Door, group_ids: Sequence[UUID], request: Around
@@ -137,6 +156,15 @@ class Loaders:
 
     async def _reacted(self, keys: list[tuple[Emoji, PageRequest]]) -> Sequence[Page[Reacted] | Refusal]:
         return await self._pages(keys, reactions.pages)
+
+    async def _threads(self, shown: list[Message]) -> Sequence[Thread | Refusal | None]:
+        return await threads.get_many(self.services, self.door, shown)
+
+    async def _roots(self, replies: list[Message]) -> Sequence[Message | Refusal]:
+        return await threads.roots(self.services, self.door, replies)
+
+    async def _replies(self, keys: list[tuple[Message, PageRequest]]) -> Sequence[Page[Message] | Refusal]:
+        return await self._pages(keys, threads.pages)
 
     async def _pages(
         self, keys: list[tuple[K, Request]], read: ReadPages[K, Request, T]

@@ -171,6 +171,7 @@ class Mutation:
             ids.group(input.group_id),
             content=input.content,
             client_message_id=given(id=input.client_message_id).get("id"),
+            reply_to_id=ids.message(input.reply_to_id) if isinstance(input.reply_to_id, str) else None,
         )
         message = Message(record=sent.message)
         return payloads.SendGroupMessagePayload(

@@ -1,7 +1,8 @@
 """The objects of the API that live in a group: each shows one record, as far as the viewer may see it. Knows no SQL."""
 
+from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 import strawberry
@@ -16,6 +17,7 @@ from resolvers.pages import Page, requested
 from resolvers.reactions import Emoji
 from resolvers.reader import Shown
 from resolvers.refusals import bad_input
+from resolvers.threads import may_have_replies
 
 from . import ids
 from .connections import After, Before, First, Last, PageInfo, page_info
@@ -41,17 +43,23 @@ OnlyEvents = Annotated[
 
 
 def event_filter(given: MessageEventFilter | None) -> Filter | None:
-    """Raises BAD_USER_INPUT for no kinds, and for a sender that is no user's id."""
+    """Raises BAD_USER_INPUT for no kinds, for a sender that is no user's id, and for a thread that is no message's."""
     if given is None:
         return None
     if given.kinds is not UNSET:
         if not given.kinds:
             raise bad_input("kinds must name at least one kind.", field="filter")
         return Filter(kinds=frozenset(kind for kind, shown in MESSAGE_EVENT_KINDS.items() if shown in given.kinds))
-    found = ids.decode(given.sender or "")
-    if found is None or found[0] != ids.USER:
-        raise bad_input("sender must be the id of a user.", field="filter")
-    return Filter(sender_id=found[1][0])
+    if given.thread is not UNSET:
+        return Filter(thread_id=_id(ids.MESSAGE, given.thread, "thread must be the id of a message."))
+    return Filter(sender_id=_id(ids.USER, given.sender, "sender must be the id of a user."))
+
+
+def _id(mark: bytes, text: str | None, wanted: str) -> UUID:
+    found = ids.decode(text or "")
+    if found is None or found[0] != mark:
+        raise bad_input(wanted, field="filter")
+    return found[1][0]
 
 
 @strawberry.type(description="One user's standing in one group.")
@@ -173,15 +181,22 @@ class Group(Node):
         around: Annotated[
             MessagesAround | None,
             strawberry.argument(
-                description="Jump to a place. Beside it only `first` may be given: the size of the page, by default 50."
+                description="Jump to a place. Beside it only `first` (the size of the page, by default 50) and "
+                "`replies` may be given."
             ),
         ] = None,
+        replies: Annotated[
+            bool | None,
+            strawberry.argument(
+                description="false: leave out replies, for clients that show threads aside. All of them are in the log."
+            ),
+        ] = True,
     ) -> "MessageConnection":
         if around is None:
-            return await message_page(info, self.record.id, first, after, last, before)
+            return await message_page(info, self.record.id, first, after, last, before, replies is not False)
         if any(each is not None for each in (after, last, before)):
             raise bad_input("Beside around only first may be given.", field="around")
-        return await messages_around(info, self.record.id, around, first)
+        return await messages_around(info, self.record.id, around, first, replies is not False)
 
     @strawberry.field(description="The newest message, for a list of groups; null in a group without messages.")
     async def last_message(self, info: Info) -> "Message | None":
@@ -334,6 +349,17 @@ class Message(Node):
         found = await (await info.context.loaders()).reactions.load(self.record)
         return [Reaction(group_id=self.record.group_id, record=each) for each in found]
 
+    @strawberry.field(description="The root of the thread that it is a reply in; null if it is no reply.")
+    def thread_root(self, info: Info) -> "Message | None":
+        return thread_root(info, self.record)
+
+    @strawberry.field(
+        description="The replies to it; null while nobody has replied, and for what is a reply itself. Read when the "
+        "message is shown: never older than `version`, possibly newer."
+    )
+    def thread(self, info: Info) -> "Thread | None":
+        return thread(info, self.record)
+
 
 def _revision(record: records.MessageRevision) -> MessageRevision:
     return MessageRevision(content=record.content, version=record.version, created_at=record.created_at)
@@ -362,6 +388,48 @@ class Reaction:
     ) -> "UserConnection":
         emoji = Emoji(self.group_id, self.record.message_id, self.record.emoji)
         return await reacted_page(info, emoji, first, after, last, before)
+
+
+@strawberry.type(
+    description="The replies to a message. They are messages of the group like all others, in its log, its lists and "
+    "its events."
+)
+class Thread:
+    root: strawberry.Private[records.Message]
+    record: strawberry.Private[records.Thread]
+
+    @strawberry.field(description="How many replies there are; deleted ones do not count.")
+    def reply_count(self) -> int:
+        return self.record.reply_count
+
+    @strawberry.field(description="The newest reply that was not deleted; null if all were.")
+    def last_reply(self) -> Message | None:
+        return Message(record=self.record.last_reply) if self.record.last_reply else None
+
+    @strawberry.field(description="The replies, oldest first, deleted ones in their place; by default the newest 50.")
+    async def replies(
+        self, info: Info, first: First = None, after: After = None, last: Last = None, before: Before = None
+    ) -> "MessageConnection":
+        return await reply_page(info, self.root, first, after, last, before)
+
+
+def thread_root(info: Info, message: records.Message) -> Any:
+    """None at once for what is no reply: most messages, and a task for each would cost more than the rest of them."""
+    return None if message.thread_root_id is None else _thread_root(info, message)
+
+
+async def _thread_root(info: Info, reply: records.Message) -> Message:
+    return Message(record=await (await info.context.loaders()).root.load(reply))
+
+
+def thread(info: Info, message: records.Message) -> Any:
+    """None at once for what can have no replies."""
+    return _thread(info, message) if may_have_replies(message) else None
+
+
+async def _thread(info: Info, root: records.Message) -> Thread | None:
+    found = await (await info.context.loaders()).thread.load(root)
+    return Thread(root=root, record=found) if found else None
 
 
 @strawberry.type(description="A person in a list.")
@@ -423,20 +491,43 @@ class GroupConnection:
 
 
 def message_edge(message: Message) -> MessageEdge:
-    return MessageEdge(cursor=cursors.of_message(message.record.group_id, message.record.seq), node=message)
+    return MessageEdge(cursor=_cursor_in_group(message.record), node=message)
+
+
+def _cursor_in_group(message: records.Message) -> str:
+    return cursors.of_message(message.group_id, message.seq)
 
 
 async def message_page(
-    info: Info, group_id: UUID, first: int | None, after: str | None, last: int | None, before: str | None
+    info: Info,
+    group_id: UUID,
+    first: int | None,
+    after: str | None,
+    last: int | None,
+    before: str | None,
+    replies: bool,
 ) -> MessageConnection:
     keys = cursors.message_key("after", after, group_id), cursors.message_key("before", before, group_id)
     request = requested(first, last, *keys, newest_by_default=True)
-    return _message_connection(await (await info.context.loaders()).messages.load((group_id, request)))
+    loaders = await info.context.loaders()
+    pages = loaders.messages if replies else loaders.without_replies
+    return _message_connection(await pages.load((group_id, request)))
 
 
-async def messages_around(info: Info, group_id: UUID, around: MessagesAround, first: int | None) -> MessageConnection:
+async def reply_page(
+    info: Info, root: records.Message, first: int | None, after: str | None, last: int | None, before: str | None
+) -> MessageConnection:
+    keys = cursors.reply_key("after", after, root.id), cursors.reply_key("before", before, root.id)
+    request = requested(first, last, *keys, newest_by_default=True)
+    page = await (await info.context.loaders()).replies.load((root, request))
+    return _message_connection(page, lambda reply: cursors.of_reply(root.id, reply.seq))
+
+
+async def messages_around(
+    info: Info, group_id: UUID, around: MessagesAround, first: int | None, replies: bool
+) -> MessageConnection:
     limit = requested(first, None, None, None, newest_by_default=False).limit
-    request = Around(limit, _anchor(around))
+    request = Around(limit, _anchor(around), replies)
     return _message_connection(await (await info.context.loaders()).around.load((group_id, request)))
 
 
@@ -450,8 +541,10 @@ def _anchor(around: MessagesAround) -> Anchor:
     return None
 
 
-def _message_connection(page: Page[records.Message]) -> MessageConnection:
-    edges = [message_edge(Message(record=message)) for message in page.rows]
+def _message_connection(
+    page: Page[records.Message], cursor: Callable[[records.Message], str] = _cursor_in_group
+) -> MessageConnection:
+    edges = [MessageEdge(cursor=cursor(message), node=Message(record=message)) for message in page.rows]
     assert page.group is not None
     return MessageConnection(
         head_cursor=head_cursor(page.group),

@@ -22,7 +22,7 @@ from tests.harness.client import ROOT, JsonValue
 # What each way to ask for everything leaves out, which another asks for.
 WAYS = [
     frozenset({one_way, *rest})
-    for rest in (("reactions",), ("members", "messageEdge", "lastMessage", "firstUnread"))
+    for rest in (("reactions", "thread"), ("members", "messageEdge", "lastMessage", "firstUnread"))
     for one_way in ("edges", "nodes")
 ]
 # What cannot be asked for in a list without pages: the list can have a thousand entries.

@@ -268,6 +268,7 @@ def needs_viewer(group_id: str, user_id: str, message_id: str) -> Mapping[str, J
         "RemoveMember": {"input": subject},
         "RemoveReaction": {"input": message | {"emoji": "tada"}},
         "SendGroupMessage": {"input": group | {"content": "hello"}},
+        "Thread": {"id": message_id},
         "UpdateGroup": {"input": group | {"name": "Go"}},
         "UpdateViewer": {"input": {"nickname": "Nobody"}},
         "User": {"username": "nobody"},
@@ -368,10 +369,12 @@ async def secrets(scenes: Mapping[Standing, Scene]) -> tuple[set[str], str, str]
     edited = {"messageId": message["id"], "content": f"{secret} content"}
     await scene.member.run("EditMessage", input=edited)
     await scene.member.run("AddReaction", input={"messageId": message["id"], "emoji": "a-secret-emoji"})
+    reply = {"groupId": scene.group_id, "content": f"{secret} reply", "replyToId": message["id"]}
+    await scene.admin.run("SendGroupMessage", input=reply)
     known = message["id"], (await scene.admin.run("Group", id=scene.group_id))["startCursor"]
     public = {text for _, text in await seen_by(await world.user(), scenes, *known)} | {scene.group_id}
     found = {text for _, text in await seen_by(scene.admin, scenes, *known)} - public
-    said = {f"{secret} {what}" for what in ("description", "before", "content", "id")}
+    said = {f"{secret} {what}" for what in ("description", "before", "content", "id", "reply")}
     assert {secret, message["id"], "a-secret-emoji"} | said <= found
     return found, *known
 

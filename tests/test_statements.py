@@ -12,7 +12,7 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 
-from db import events, groups, history, memberships, messages, reactions, revisions, tables, unread, users
+from db import events, groups, history, memberships, messages, reactions, revisions, tables, threads, unread, users
 from db.engine import Database, Transaction
 from db.faults import TAKEN, Unavailable, state_of
 from db.records import MESSAGE_KINDS
@@ -21,7 +21,7 @@ from resolvers.users import digest
 from schema import ids
 from tests.harness import Server, World
 
-MODULES: list[ModuleType] = [events, groups, memberships, messages, reactions, revisions, unread, users]
+MODULES: list[ModuleType] = [events, groups, memberships, messages, reactions, revisions, threads, unread, users]
 WRITES = {
     "ADD",
     "KEEP_SENT_ID",
@@ -54,13 +54,17 @@ async def values_of(world: World) -> Mapping[str, Any]:
     message_id = (await bob.run("SendGroupMessage", input=sent))["message"]["id"]
     await bob.run("EditMessage", input={"messageId": message_id, "content": "grüß dich"})
     await bob.run("AddReaction", input={"messageId": message_id, "emoji": "tada"})
+    reply = {"groupId": group_id, "content": "and back", "replyToId": message_id}
+    await ada.run("SendGroupMessage", input=reply)
     await bob.run("MarkGroupRead", input={"groupId": group_id, "upTo": 3})
     return {
         "group": ids.group(group_id), "group_id_0": ids.group(group_id), "group_id_1": ids.user(ada.id),
         "user": ids.user(bob.id), "sender": ids.user(bob.id), "id": "an-id",
         "id_0": ids.group(group_id), "id_1": ids.user(bob.id), "id_2": ids.user(ada.id),
         "message": ids.message(message_id), "message_id_0": ids.message(message_id), "message_id_1": ids.user(bob.id),
-        "emoji": "tada", "digest": digest(bob.token), "date": datetime.now(UTC), "seq": 0, "up_to": 100, "limit": 10,
+        "root": ids.message(message_id), "root_id_0": ids.message(message_id), "root_id_1": ids.user(bob.id),
+        "thread": ids.message(message_id), "emoji": "tada",
+        "digest": digest(bob.token), "date": datetime.now(UTC), "seq": 0, "up_to": 100, "limit": 10,
     }  # fmt: skip
 
 
@@ -75,11 +79,12 @@ def reads() -> Mapping[str, Statement]:
     after |= {
         f"filtered {each}": events._after_statement(MESSAGE_KINDS, by_sender=each, ends=True) for each in (True, False)
     }
+    after["a thread"] = events._after_statement(MESSAGE_KINDS, in_thread=True, ends=True)
     several = {f"{module.__name__}.many": module._many(3) for module in (groups, users)}
     rest = {
         "standings": memberships._standings(2), "newest": messages._newest(2), "revisions": revisions._many(2),
         "reactions": reactions._many(2), "unread": unread._many(2), "first unread": unread._firsts(2),
-        "since a date": history._since(3),
+        "since a date": history._since(3), "threads": threads._many(2),
     }  # fmt: skip
     return found | after | several | rest
 

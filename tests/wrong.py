@@ -61,7 +61,7 @@ JUDGES_IN_THE_STATEMENT_THAT_LOCKS = Version(
 
 
 async def _sent_by_an_earlier_judgement(
-    services: Services, viewer: Viewer, group_id: UUID, *, content: str, client_message_id: str | None
+    services: Services, viewer: Viewer, group_id: UUID, *, content: str, client_message_id: str | None, **_: Any
 ) -> Sent:
     async with services.read() as transaction:
         await access.readable(transaction, viewer.id, group_id)
@@ -301,7 +301,7 @@ _send = sending.send
 
 
 async def _look_for_the_repeat_first(
-    services: Services, viewer: Viewer, group_id: UUID, *, content: str, client_message_id: str | None
+    services: Services, viewer: Viewer, group_id: UUID, *, content: str, client_message_id: str | None, **_: Any
 ) -> Sent:
     if client_message_id is not None:
         async with services.read() as transaction:
