@@ -15,7 +15,7 @@ NEVER, OVER = 2**63, -1  # beyond every seq, and before
 
 
 class Outlet(Protocol):
-    """Where a subscriber's events go. Neither call may wait."""
+    """Where a subscriber's events go. No call may wait."""
 
     def send(self, payload: bytes) -> None:
         """An event that was shown."""
@@ -25,15 +25,18 @@ class Outlet(Protocol):
         """An event that cannot be shown, for a reason that stays: the subscription has ended."""
         ...
 
+    def end(self, why: Event | EndReason, last: Event | None) -> None:
+        """Nothing more comes, because of an event or for another reason. `last` was the last event that was sent."""
+        ...
+
 
 class Member:
-    """A subscriber in a cohort. It is not woken by events: `over` is set with why it is not live any more, the event
-    that ended it or another reason.
+    """A subscriber in a cohort. No task waits for its events or for its end: both are handed to its outlet.
 
     It may see what lies above `floor`, read when permissions were below `ending`.
     """
 
-    __slots__ = ("cohort", "ending", "floor", "last", "outlet", "over", "seat")
+    __slots__ = ("cohort", "ending", "floor", "last", "outlet", "seat")
 
     def __init__(self, cohort: "Cohort", seat: Seat, outlet: Outlet) -> None:
         self.cohort = cohort
@@ -42,7 +45,6 @@ class Member:
         self.floor = seat.floor
         self.ending = NEVER
         self.last: Event | None = None  # that was sent
-        self.over: asyncio.Future[Event | EndReason] = asyncio.get_running_loop().create_future()
 
     def take(self, event: Event) -> None:
         """The event that ends its right to follow; what ends nobody's comes to the whole cohort."""
@@ -53,12 +55,17 @@ class Member:
     def end(self, reason: EndReason) -> None:
         self.finish(reason)
 
+    def stop(self) -> None:
+        """The subscriber wants no more of it."""
+        self.finish(EndReason.STOPPED)
+
     def finish(self, why: Event | EndReason) -> None:
-        """Nothing more is sent to it."""
-        self.ending = OVER
-        if not self.over.done():
-            self.over.set_result(why)
-        self.cohort.leave(self)
+        """Nothing more is sent to it, and its seat is free."""
+        if self.ending != OVER:
+            self.ending = OVER
+            self.seat.leave()
+            self.cohort.leave(self)
+            self.outlet.end(why, self.last)
 
 
 class Cohort:
@@ -104,7 +111,7 @@ class Cohort:
 
     def take_end(self, member: Member, event: Event) -> None:
         """The event that ends one member. Never waits. The stream offers an event to all before the next one."""
-        if member.over.done():
+        if member.ending == OVER:
             return
         if self._waiting and self._waiting[-1][0] is event:
             self._waiting[-1][1].append(member)

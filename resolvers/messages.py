@@ -39,7 +39,8 @@ from .services import Services
 
 REPLAY_BATCH = 100
 MESSAGES = Part(MESSAGE_KINDS)
-Join = Callable[[Seat, Viewer, Wants], Member]
+Join = Callable[[Seat, Viewer, Wants, str | None], None]
+"""Takes over a live seat, with what is wanted of it and the last cursor that was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,8 +257,9 @@ class MessagesFollowing(FeedFollowing[Shown]):
     """One subscriber of a group's messages: what was missed after a cursor, then what comes, without a gap and without
     a double.
 
-    With `join` what comes is not handed out here, but through the cohort that it joins. With `only` the rest is left
-    out, wherever it comes from; what ends the subscription never is.
+    With `join` these events end where nothing waits any more: what comes later comes through the cohort that is
+    joined, and `live_end` says what its end means. With `only` the rest is left out, wherever it comes from; what ends
+    the subscription never is.
     """
 
     def __init__(
@@ -276,7 +278,6 @@ class MessagesFollowing(FeedFollowing[Shown]):
         self._seat: Seat | None = None
         self._after = after
         self._join = join
-        self._member: Member | None = None
         self._only = only
         self._shows = is_message_event if only is None else only.shows
 
@@ -285,8 +286,6 @@ class MessagesFollowing(FeedFollowing[Shown]):
         return self._shows(event) or event.ends_for(self._viewer.id)
 
     def _leave(self) -> None:
-        if self._member is not None:
-            self._member.finish(EndReason.STOPPED)
         if self._seat is not None:
             self._seat.leave()
 
@@ -305,24 +304,12 @@ class MessagesFollowing(FeedFollowing[Shown]):
             if event.ends_for(self._viewer.id):
                 raise end_shown(event.fact, self.cursor)
             yield event.fact
-        await self._live(self._join)
+        self._hand_over(self._join)
 
-    async def _live(self, join: Join) -> None:
-        """Until the cohort says why not any more."""
+    def _hand_over(self, join: Join) -> None:
         assert self._seat is not None
-        self._member = join(self._seat, self._viewer, self._shows)
-        why = await self._member.over
-        if self._member.last is not None:
-            self.cursor = cursor_of(self._member.last.fact)
-        if isinstance(why, Event):
-            raise end_shown(why.fact, self.cursor)
-        if why is not EndReason.STOPPED:
-            raise end_for_reason(why, self.cursor)
-
-    def stop(self) -> None:
-        super().stop()
-        if self._member is not None:
-            self._member.finish(EndReason.STOPPED)
+        seat, self._seat = self._seat, None
+        join(seat, self._viewer, self._shows, self.cursor)
 
     async def _begin_now(self) -> None:
         seat = await self._sit()
@@ -427,6 +414,16 @@ class MessagesFollowing(FeedFollowing[Shown]):
             await steadily(read)
         except Refusal as refusal:
             raise end_of(refusal, self.cursor) from None
+
+
+def live_end(why: Event | EndReason, cursor: str | None, last: Event | None) -> Refusal | None:
+    """Why a subscriber in a cohort gets no more, None if it wanted no more. `cursor` is the one it had when it joined,
+    `last` the last event that was sent to it since.
+    """
+    cursor = cursor_of(last.fact) if last is not None else cursor
+    if isinstance(why, Event):
+        return end_shown(why.fact, cursor)
+    return None if why is EndReason.STOPPED else end_for_reason(why, cursor)
 
 
 class SharedMessages(Following[Shown]):

@@ -32,6 +32,8 @@ class SessionWatch:
     (SERVICE_UNAVAILABLE).
     """
 
+    __slots__ = ("_ended", "_seat", "_services", "_session", "_timer")
+
     def __init__(self, services: Services, session: Session, ended: Callable[[Refusal], None]) -> None:
         self._services = services
         self._session = session

@@ -26,7 +26,6 @@ from graphql import (
 
 from delivery.cohort import Cohort, Member, Outlet
 from delivery.events import Wants
-from delivery.feed import EndReason
 from delivery.stream import Seat, Stream
 from resolvers.access import Viewer
 from resolvers.messages import SharedMessages
@@ -182,7 +181,7 @@ def _hand_out(shared: SharedMessages, result: ExecutionResult) -> None:
         refused = write_json(errors)
         for member in shared.show_to():
             member.outlet.fail(refused)
-            member.finish(EndReason.STOPPED)
+            member.stop()
         return
     payload = write_json({"data": result.data} | ({"errors": errors} if errors else {}))
     for member in shared.show_to():

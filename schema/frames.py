@@ -2,21 +2,19 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
-from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
-from strawberry.asgi import ASGIWebSocketAdapter
-from strawberry.http.exceptions import NonJsonMessageReceived, NonTextMessageReceived, WebSocketDisconnected
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from .endpoint import is_object, read_json, write_json
-from .wire import protocol_of
+from .endpoint import is_object, read_json
+from .wire import Gone
 
 SEND_SECONDS = 30.0  # no progress for so long: the peer does not read
 CLOSE_SECONDS = 1.0  # for a close frame to leave; then the transport is closed without it
 MAX_OUTBOX_BYTES = 1024 * 1024  # that wait for one peer
-LONGEST_REASON = 120  # a close frame carries 123 bytes
+LONGEST_REASON = 120  # bytes; a close frame carries 123
 LONGEST_ID = 128
 FIELDS: Mapping[str, frozenset[str]] = {
     "connection_init": frozenset({"type", "payload"}),
@@ -27,16 +25,21 @@ FIELDS: Mapping[str, frozenset[str]] = {
 }
 
 
-class TooBig(Exception):
-    """A message beyond the bound."""
-
-
 class BadMessage(Exception):
     """A message that the protocol does not know; the text is the reason to close with."""
 
 
-def checked(message: object) -> dict[str, Any]:
+def read_message(text: str | None) -> dict[str, Any]:
     """The message, if graphql-transport-ws knows it. Raises BadMessage."""
+    if text is None:
+        raise BadMessage("A message must be text")
+    try:
+        return _checked(read_json(text))
+    except ValueError:
+        raise BadMessage("A message must be JSON") from None
+
+
+def _checked(message: object) -> dict[str, Any]:
     if not is_object(message):
         raise BadMessage("A message must be a JSON object")
     kind = message.get("type")
@@ -60,107 +63,164 @@ def _is_request(payload: object) -> bool:
     return isinstance(name, str | None) and isinstance(variables, dict | None) and isinstance(extensions, dict | None)
 
 
-class Stalled(WebSocketDisconnected):
+class Pipe(Protocol):
+    """Where the frames of one socket go."""
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether `write_text` may be called."""
+        ...
+
+    def write_text(self, text: bytes) -> None: ...
+
+    async def send_text(self, text: bytes) -> None:
+        """Return once the peer has taken enough of what was sent. Raises Gone."""
+        ...
+
+    async def close(self, code: int, reason: str) -> None:
+        """Return once the close frame is under way. Never raises."""
+        ...
+
+    def abort(self) -> None:
+        """Let go of the peer, where that can be done."""
+        ...
+
+    def hold(self) -> None:
+        """Read nothing more, until `go_on`."""
+        ...
+
+    def go_on(self) -> None: ...
+
+    def keep(self, task: asyncio.Task[None]) -> None:
+        """Work that the end of the process waits for."""
+        ...
+
+
+class AsgiPipe:
+    """A socket under any server: every frame is an ASGI event."""
+
+    is_writable = False
+
+    def __init__(self, websocket: WebSocket) -> None:
+        self._websocket = websocket
+        self.over = asyncio.Event()  # nothing of the socket is left
+
+    def write_text(self, text: bytes) -> None:
+        raise NotImplementedError
+
+    async def send_text(self, text: bytes) -> None:
+        try:
+            await self._websocket.send_text(text.decode())
+        except (WebSocketDisconnect, RuntimeError) as error:
+            raise Gone from error
+
+    async def close(self, code: int, reason: str) -> None:
+        with suppress(WebSocketDisconnect, RuntimeError):
+            await self._websocket.close(code, reason)
+
+    def abort(self) -> None:
+        pass
+
+    def hold(self) -> None:
+        pass  # whoever reads waits by itself
+
+    def go_on(self) -> None:
+        pass
+
+    def keep(self, task: asyncio.Task[None]) -> None:
+        task.add_done_callback(lambda _: self.over.set())
+
+
+class Stalled(Gone):
     """The peer has read nothing for too long."""
 
 
-class SocketAdapter(ASGIWebSocketAdapter):
-    """Text frames in and out, bounded."""
+class Outbox:
+    """Text for one peer, in order. What it does not take at once waits, within bounds; beyond them `give_up` is called.
 
-    max_bytes = 0  # of a frame from the client; the handler sets these three
-    max_outbox = 0
-    give_up: Callable[[], None]
+    At most `most` texts wait, of MAX_OUTBOX_BYTES together.
+    """
 
-    def __init__(self, view: Any, request: WebSocket, response: WebSocket) -> None:
-        super().__init__(view, request, response)  # pyright: ignore[reportUnknownMemberType]  # it names no types
-        self._protocol = protocol_of(request.scope)
-        self._outbox: deque[bytes] = deque()
-        self._outbox_bytes = 0
+    __slots__ = ("_bytes", "_emptying", "_give_up", "_most", "_pipe", "_waiting")
+
+    def __init__(self, pipe: Pipe, most: int, give_up: Callable[[], None]) -> None:
+        self._pipe = pipe
+        self._most = most
+        self._give_up = give_up
+        self._waiting: deque[bytes] | None = None  # one that is empty takes 0.7 KiB
+        self._bytes = 0
         self._emptying: asyncio.Task[None] | None = None
-
-    async def iter_json(self, *, ignore_parsing_errors: bool = False) -> AsyncGenerator[object]:  # noqa: ARG002
-        """Raises NonTextMessageReceived, NonJsonMessageReceived, TooBig."""
-        with suppress(WebSocketDisconnect):
-            while self.ws.application_state is not WebSocketState.DISCONNECTED:
-                frame = await self.ws.receive()
-                if frame["type"] == "websocket.disconnect":
-                    return
-                text = frame.get("text")
-                if text is None:
-                    raise NonTextMessageReceived
-                if len(text.encode(errors="replace")) > self.max_bytes:
-                    raise TooBig
-                try:
-                    yield read_json(text)
-                except ValueError as error:
-                    raise NonJsonMessageReceived from error
 
     def push(self, text: bytes) -> None:
         """Send a text without waiting: now if the peer takes it, else when it does. Beyond the bound it is given up."""
-        if self._emptying is None and self._protocol is not None and self._protocol.is_writable:
-            self._protocol.write_text(text)
+        if self._emptying is None and self._pipe.is_writable:
+            self._pipe.write_text(text)
         else:
             self._keep(text)
 
     def _keep(self, text: bytes) -> None:
-        size = len(text)
-        if self._outbox and (self._outbox_bytes + size > MAX_OUTBOX_BYTES or len(self._outbox) >= self.max_outbox):
-            self._outbox.clear()
-            self.give_up()
+        waiting = self._waiting = deque() if self._waiting is None else self._waiting
+        if waiting and (self._bytes + len(text) > MAX_OUTBOX_BYTES or len(waiting) >= self._most):
+            self._clear()
+            self._give_up()
             return
-        self._outbox.append(text)
-        self._outbox_bytes += size
+        waiting.append(text)
+        self._bytes += len(text)
         if self._emptying is None:
-            self._emptying = asyncio.create_task(self._empty())
+            self._emptying = asyncio.create_task(self._empty(waiting))
 
-    async def _empty(self) -> None:
-        """Pass the outbox on, as fast as the peer takes it."""
+    async def _empty(self, waiting: deque[bytes]) -> None:
+        """Pass on what waits, as fast as the peer takes it."""
         try:
-            while self._outbox:
-                text = self._outbox[0]
-                await self._send_text(text.decode())
-                if self._outbox:
-                    self._outbox.popleft()
-                    self._outbox_bytes -= len(text)
+            while waiting:
+                text = waiting[0]
+                await self._send(text)
+                if waiting:
+                    waiting.popleft()
+                    self._bytes -= len(text)
         except Stalled:
-            self.give_up()
-        except WebSocketDisconnected:
-            self._outbox.clear()
+            self._give_up()
+        except Gone:
+            self._clear()
         finally:
-            self._emptying = None
+            self._waiting = self._emptying = None
 
-    async def send_json(self, message: Mapping[str, object]) -> None:
-        """Raises Stalled, WebSocketDisconnected."""
+    def _clear(self) -> None:
+        if self._waiting is not None:
+            self._waiting.clear()
+        self._bytes = 0
+
+    async def send(self, text: bytes) -> None:
+        """Return once the peer has taken enough. Raises Stalled, Gone."""
         while self._emptying is not None:  # what was pushed before goes first
             await asyncio.wait([self._emptying])
-        await self._send_text(write_json(message).decode())
+        await self._send(text)
 
-    async def _send_text(self, text: str) -> None:
+    async def _send(self, text: bytes) -> None:
+        if self._pipe.is_writable:
+            self._pipe.write_text(text)
+            return
         try:
             async with asyncio.timeout(SEND_SECONDS):
-                await self.ws.send_text(text)
+                await self._pipe.send_text(text)
         except TimeoutError:
             raise Stalled from None
-        except (WebSocketDisconnect, RuntimeError) as error:
-            raise WebSocketDisconnected from error
 
     async def close(self, code: int, reason: str) -> None:
-        with suppress(WebSocketDisconnect, RuntimeError, TimeoutError):
+        with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
-                await self.ws.close(code, reason[:LONGEST_REASON])
+                await self._pipe.close(code, reason.encode(errors="replace")[:LONGEST_REASON].decode(errors="ignore"))
                 return
-        if self._protocol is not None:
-            self._protocol.abort()
+        self._pipe.abort()
 
     async def cut(self, code: int, reason: str) -> None:
         """Close, and let go soon after: the kernel would keep what waits for a peer that is gone."""
         await self.close(code, reason)
-        if self._protocol is not None:
-            asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._protocol.abort)
+        asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._pipe.abort)
 
     async def end(self) -> None:
         """What still waits has nobody to go to."""
-        self._outbox.clear()
+        self._clear()
         if self._emptying is not None:
             self._emptying.cancel()
             await asyncio.wait([self._emptying])

@@ -20,6 +20,8 @@ LONGEST_NAME = 64
 class OperationLine:
     """The line of one operation, written once at its end."""
 
+    __slots__ = ("_began", "_code", "_is_stream", "_kind", "_name", "_transport", "events")
+
     def __init__(self, transport: str) -> None:
         self._transport = transport
         self._began = time.perf_counter()

@@ -1,31 +1,34 @@
-"""GraphQL over WebSockets: graphql-transport-ws, read strictly in front of Strawberry's handler. Knows no SQL.
+"""GraphQL over WebSockets: graphql-transport-ws. Knows no SQL, and not how frames are read and written.
 
 Close codes say what a client should do: 4400 and other fatal ones only for what breaks the protocol, 4403 log in again,
 1012 and 1013 try again. A mistake in a document is an `error` message, and the socket lives.
+
+A socket that is quiet holds no task. A subscription that is in a cohort holds none either.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import aclosing, suppress
-from datetime import timedelta
+from contextvars import Context as Variables
+from contextvars import copy_context
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
+import structlog
 from graphql import ExecutionResult, GraphQLError
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.types import Scope
 from starlette.websockets import WebSocket
-from strawberry.asgi import GraphQL
-from strawberry.exceptions import ConnectionRejectionError
-from strawberry.http.exceptions import WebSocketDisconnected
+from strawberry.http.websocket_origin import is_same_origin
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
-from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler, Operation
-from strawberry.types.unset import UNSET, UnsetType
 
+from delivery.cohort import Member
+from delivery.events import Event, Wants
+from delivery.feed import EndReason
+from delivery.stream import Seat
 from resolvers import users
+from resolvers.access import Viewer
 from resolvers.following import end_of
-from resolvers.messages import Join
+from resolvers.messages import Join, live_end
 from resolvers.refusals import ErrorCode, Lagging, Refusal
 from resolvers.services import Services
 from resolvers.sessions import SessionWatch, session_expired
@@ -34,57 +37,119 @@ from resolvers.users import Session
 from .cohorts import Asked, Cohorts, shareable
 from .context import Context
 from .documents import Prepared, Rejected, prepare
-from .endpoint import bearer, graphql_request, write_json
+from .endpoint import GraphQLRequest, bearer, graphql_request, write_json
 from .errors import is_fault, present, present_all, present_refusal, refusal_of
-from .frames import BadMessage, SocketAdapter, Stalled, TooBig, checked
+from .frames import AsgiPipe, BadMessage, Outbox, Pipe, Stalled, read_message
 from .heartbeat import Heartbeat
 from .operations import OperationLine
 from .replays import Replaying, Replays
 from .schema import schema
+from .wire import Gone, protocol_of
 
-TOO_BIG, TRY_AGAIN, FORBIDDEN = 1009, 1013, 4403
-PING = b'{"type":"ping"}'
+POLICY, TOO_BIG, TRY_AGAIN = 1008, 1009, 1013
+BAD_REQUEST, UNAUTHORIZED, FORBIDDEN, NO_SUBPROTOCOL, NOT_BEGUN, TAKEN, TOO_MANY = (
+    4400, 4401, 4403, 4406, 4408, 4409, 4429
+)  # fmt: skip
+ACK, PING, PONG = b'{"type":"connection_ack"}', b'{"type":"ping"}', b'{"type":"pong"}'
 LAST_WORDS_SECONDS = 5.0  # for what is under way when a session or a socket ends
 
-
-class SocketContext:
-    """What one socket carries: the connection_init payload (Strawberry puts it here) and the log-in that it named."""
-
-    def __init__(self) -> None:
-        self.connection_params: dict[str, Any] = {}
-        self.token: str | None = None
-        self.session: Session | None = None
+log = structlog.get_logger("parley.sockets")
 
 
-SocketOperation = Operation[SocketContext, None]
+class SocketOperation:
+    """One operation of a socket. Once a cohort has its events it is their outlet, and its task has ended."""
 
+    __slots__ = ("_cursor", "_next", "_socket", "id", "is_over", "line", "running")
 
-class SocketOutlet:
-    """One operation's place on its socket."""
+    def __init__(self, socket: "Socket", operation_id: str) -> None:
+        self._socket = socket
+        self._next = b'{"type":"next","id":%b,"payload":' % write_json(operation_id)
+        self._cursor: str | None = None
+        self.id = operation_id
+        self.line = OperationLine("websocket")
+        self.running: Context | Member | None = None  # what can be stopped of it
+        self.is_over = False  # nothing more is sent for it
 
-    __slots__ = ("_adapter", "_line", "_next", "_operation")
+    # What its task sends
 
-    def __init__(self, adapter: SocketAdapter, operation: SocketOperation, line: OperationLine) -> None:
-        self._adapter = adapter
-        self._operation = operation
-        self._line = line
-        self._next = b'{"type":"next","id":' + write_json(operation.id) + b',"payload":'
+    async def next(self, result: ExecutionResult) -> None:
+        payload = {"data": result.data} | ({"errors": present_all(result.errors)} if result.errors else {})
+        await self._say(b"%b%b}" % (self._next, write_json(payload)))
+
+    async def complete(self) -> None:
+        await self._say_last(b'{"type":"complete","id":%b}' % write_json(self.id))
+
+    async def refuse(self, refusal: Refusal) -> None:
+        if not self.is_over:
+            self.line.failed(refusal.code)
+        await self.error([present_refusal(refusal)])
+
+    async def error(self, errors: list[dict[str, Any]]) -> None:
+        await self._say_last(self._error(write_json(errors)))
+
+    def _error(self, errors: bytes) -> bytes:
+        return b'{"type":"error","id":%b,"payload":%b}' % (write_json(self.id), errors)
+
+    async def _say(self, text: bytes) -> None:
+        if not self.is_over:
+            await self._socket.outbox.send(text)
+
+    async def _say_last(self, text: bytes) -> None:
+        if not self.is_over:
+            self._silence()
+            await self._socket.outbox.send(text)
+
+    def _silence(self) -> None:
+        """Its id is free before the last message goes out."""
+        self.is_over = True
+        self._socket.forget(self)
+
+    # What its cohort says
+
+    def join(self, member: Member, cursor: str | None) -> None:
+        """`cursor` is the last one that was sent before."""
+        self.running, self._cursor = member, cursor
 
     def send(self, payload: bytes) -> None:
-        if not self._operation.completed:
-            self._line.events += 1
-            self._adapter.push(b"%b%b}" % (self._next, payload))
+        if not self.is_over:
+            self.line.events += 1
+            self._socket.outbox.push(b"%b%b}" % (self._next, payload))
 
     def fail(self, errors: bytes) -> None:
-        if not self._operation.completed:
-            self._operation.completed = True
-            self._operation.handler.forget_id(self._operation.id)
-            self._line.failed(ErrorCode.BAD_USER_INPUT)
-            self._adapter.push(b'{"type":"error","id":%b,"payload":%b}' % (write_json(self._operation.id), errors))
+        if not self.is_over:
+            self.line.failed(ErrorCode.BAD_USER_INPUT)
+            self._push_last(errors)
 
+    def end(self, why: Event | EndReason, last: Event | None) -> None:
+        refusal = live_end(why, self._cursor, last)
+        if refusal is not None and not self.is_over:
+            self.line.failed(refusal.code)
+            if isinstance(refusal, Lagging):
+                self._socket.give_up()
+            else:
+                self._push_last(write_json([present_refusal(refusal)]))
+        self.close()
 
-def _task(operation: SocketOperation) -> asyncio.Task[None] | None:
-    return cast("asyncio.Task[None] | None", operation.task)
+    def _push_last(self, errors: bytes) -> None:
+        self._silence()
+        self._socket.outbox.push(self._error(errors))
+
+    # The end
+
+    def stop(self) -> None:
+        """Nothing more is sent for it. It ends by itself, soon.
+
+        Cancelled in the middle of an execution, graphql-core leaves coroutines that were never awaited, and a database
+        driver a connection that is of no more use.
+        """
+        self._silence()
+        if self.running is not None:
+            self.running.stop()
+
+    def close(self) -> None:
+        """Nothing of it is left."""
+        self._silence()
+        self._socket.write(self.line)
 
 
 def _let_go(result: ExecutionResult, context: Context, replaying: Replaying | None) -> None:
@@ -101,257 +166,319 @@ def _refusal_of(result: ExecutionResult) -> Refusal | None:
     return next((refusal for error in result.errors or () if (refusal := refusal_of(error))), None)
 
 
-class SocketHandler(BaseGraphQLTransportWSHandler[SocketContext, None]):
-    """One socket.
+class Socket:
+    """One socket after its handshake. It listens to whatever reads it, and ends once: everything with it."""
 
-    Strawberry's handler keeps the protocol's states; what is read, executed and ended is decided here.
-    """
+    __slots__ = (
+        "_ending", "_endpoint", "_expecting", "_heartbeat", "_is_begun", "_is_over", "_is_ready", "_pipe", "_session",
+        "_tasks", "_token", "_variables", "_waiting", "_watch", "begins", "operations", "outbox",
+    )  # fmt: skip
 
-    view: "SocketEndpoint"
-    websocket: SocketAdapter
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.websocket.max_bytes = self.view.services.settings.max_frame_bytes
-        self.websocket.max_outbox = self.view.services.settings.max_waiting_events
-        self.websocket.give_up = self._give_up
+    def __init__(self, endpoint: "SocketEndpoint", pipe: Pipe) -> None:
+        settings = endpoint.services.settings
+        self._endpoint = endpoint
+        self._pipe = pipe
+        self._variables: Variables = copy_context()  # with the id of this socket, for log lines
+        self._token: str | None = None
+        self._session: Session | None = None
         self._watch: SessionWatch | None = None
+        self._is_begun = self._is_ready = self._is_over = False
+        self.begins: asyncio.Task[None] | None = None  # connection_init is being answered
+        self._waiting: list[str | None] = []  # what came meanwhile
         self._ending: asyncio.Task[None] | None = None
-        self._subscriptions: dict[SocketOperation, tuple[Context, OperationLine]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._life = asyncio.timeout(None)
-        self._is_given_up = False
-        self._is_lost = False
-        settings = self.view.services.settings
-        ask = partial(self.websocket.push, PING)
-        self._heartbeat = Heartbeat(settings.ping_seconds, settings.pong_seconds, ask, self._lost)
+        self.operations: dict[str, SocketOperation] = {}
+        self.outbox = Outbox(pipe, settings.max_waiting_events, self.give_up)
+        self._heartbeat = Heartbeat(
+            settings.ping_seconds, settings.pong_seconds, partial(self.outbox.push, PING), self._vanished
+        )
+        loop = asyncio.get_running_loop()
+        self._expecting: asyncio.TimerHandle | None = loop.call_later(settings.connection_init_seconds, self._not_begun)
 
-    async def handle(self) -> None:
+    def _own(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        return asyncio.get_running_loop().create_task(work, context=self._variables.copy())
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """What has some seconds to end when the socket does."""
+        task = self._own(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # In
+
+    def hear(self, text: str | None) -> None:
+        if self.begins is not None:
+            self._waiting.append(text)
+        elif not self._is_over:
+            self._handle(text)
+
+    def _handle(self, text: str | None) -> None:
+        if text is not None and len(text.encode(errors="replace")) > self._endpoint.services.settings.max_frame_bytes:
+            self.end(TOO_BIG, "Message too big")
+            return
         try:
-            async with self._life:
-                await super().handle()
-        except TooBig:
-            await self.websocket.close(TOO_BIG, "Message too big")
-        except TimeoutError:
-            if not self._is_lost:
-                await self.websocket.close(TRY_AGAIN, "Too slow")
-
-    def _give_up(self) -> None:
-        """End the socket of a peer that does not read, whatever it is doing."""
-        if not self._is_given_up:
-            self._is_given_up = True
-            self._life.reschedule(asyncio.get_running_loop().time())
-
-    def _lost(self) -> None:
-        """The peer answers nothing."""
-        self._is_lost = True
-        self._give_up()
-
-    async def shutdown(self) -> None:
-        self._is_given_up = True
-        self._heartbeat.stop()
-        if self._is_lost:  # first: operations may wait for it to read
-            await self.websocket.cut(TRY_AGAIN, "No answer")
-        if self._watch is not None:
-            self._watch.stop()
-        if self._ending is not None and self._ending is not asyncio.current_task():
-            self._ending.cancel()
-        for operation_id in tuple(self.operations):
-            await self.cleanup_operation(operation_id)
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=LAST_WORDS_SECONDS)
-            for task in late:
-                task.cancel()
-        await self.websocket.end()
-        await super().shutdown()
-
-    async def handle_message(self, message: object) -> None:
-        try:
-            known = checked(message)
+            message = read_message(text)
         except BadMessage as bad:
-            await self.handle_invalid_message(str(bad))
+            self.end(BAD_REQUEST, str(bad))
             return
         self._heartbeat.heard()
         if self._ending is None:
-            await super().handle_message(cast("Any", known))
+            self._do(message)
 
-    async def handle_connection_init(self, message: Any) -> None:
+    def _do(self, message: Mapping[str, Any]) -> None:
+        match message["type"]:
+            case "connection_init":
+                self._handle_connection_init(message.get("payload", {}))
+            case "ping":
+                self.outbox.push(PONG)
+            case "subscribe":
+                self._handle_subscribe(message["id"], message["payload"])
+            case "complete" if operation := self.operations.get(message["id"]):
+                operation.stop()
+            case _:
+                pass  # a pong, and the end of what has ended: that they were heard is all
+
+    def _handle_connection_init(self, payload: Mapping[str, Any]) -> None:
+        if self._is_begun:
+            self.end(TOO_MANY, "Too many initialisation requests")
+            return
+        self._is_begun = True
+        self._stop_expecting()
+        self._pipe.hold()
+        self.begins = self._run(self._begin(payload))
+
+    def _handle_subscribe(self, operation_id: str, payload: Mapping[str, Any]) -> None:
+        most = self._endpoint.services.settings.max_operations_per_socket
+        if not self._is_ready:
+            self.end(UNAUTHORIZED, "Unauthorized")
+        elif operation_id in self.operations:
+            self.end(TAKEN, f"Subscriber for {operation_id} already exists")
+        elif len(self.operations) >= most:
+            text = f"At most {most} operations run at once on one socket."
+            refused = present_refusal(Refusal(ErrorCode.RATE_LIMITED, text, retryAfter=1))
+            self.outbox.push(write_json({"type": "error", "id": operation_id, "payload": [refused]}))
+        else:
+            operation = self.operations[operation_id] = SocketOperation(self, operation_id)
+            self._run(self._run_operation(operation, payload))
+
+    # The log-in
+
+    def _not_begun(self) -> None:
+        self.end(NOT_BEGUN, "Connection initialisation timeout")
+
+    def _stop_expecting(self) -> None:
+        if self._expecting is not None:
+            self._expecting.cancel()
+            self._expecting = None
+
+    async def _begin(self, payload: Mapping[str, Any]) -> None:
         try:
-            await super().handle_connection_init(message)
-            session = self.context.session
-            if self.connection_acknowledged:
-                self._heartbeat.begin()
-            if self.connection_acknowledged and session is not None and self._watch is None:
-                self._watch = SessionWatch(self.view.services, session, self._session_ended)
+            if not await self._log_in(payload):
+                self.end(FORBIDDEN, "Forbidden")
+            if self._is_over:
+                return
+            self._is_ready = True
+            self.outbox.push(ACK)
+            self._heartbeat.begin()
+            if self._session is not None:
+                self._watch = SessionWatch(self._endpoint.services, self._session, self._session_ended)
                 await self._watch.begin()
         except Refusal as refusal:
             self._session_ended(refusal)
-
-    async def handle_subscribe(self, message: Any) -> None:
-        most = self.view.services.settings.max_operations_per_socket
-        if self.connection_acknowledged and message["id"] not in self.operations and len(self.operations) >= most:
-            refusal = Refusal(
-                ErrorCode.RATE_LIMITED, f"At most {most} operations run at once on one socket.", retryAfter=1
-            )
-            await self.send_message(
-                cast("Any", {"id": message["id"], "type": "error", "payload": [present_refusal(refusal)]})
-            )
-            return
-        await super().handle_subscribe(message)
-        operation = self.operations.get(message["id"])
-        if operation is not None and (task := _task(operation)):
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-    def forget_id(self, id: str) -> None:
-        self.operations.pop(id, None)
-
-    async def cleanup_operation(self, operation_id: str) -> None:
-        """Nothing more is sent for it."""
-        operation = self.operations.pop(operation_id, None)
-        if operation is not None:
-            operation.completed = True
-            self._stop(operation)
-
-    def _stop(self, operation: SocketOperation) -> None:
-        """It ends by itself, soon.
-
-        Cancelled in the middle of an execution, graphql-core leaves coroutines that were never awaited, and a database
-        driver a connection that is of no more use.
-        """
-        if running := self._subscriptions.get(operation):
-            context, _ = running
-            context.stop()
-
-    # The end of the session
-
-    def _session_ended(self, refusal: Refusal) -> None:
-        if self._ending is None:
-            self._ending = asyncio.create_task(self._end_session(refusal))
-
-    async def _end_session(self, refusal: Refusal) -> None:
-        """Each operation gets its `error`, then the socket closes.
-
-        What is being written now is answered first: it may be this log-out.
-        """
-        with suppress(WebSocketDisconnected):
-            for operation in [each for each in self.operations.values() if each in self._subscriptions]:
-                await self._refuse(operation, refusal)
-            tasks = [task for each in self.operations.values() if (task := _task(each))]
-            if tasks:
-                await asyncio.wait(tasks, timeout=LAST_WORDS_SECONDS)
-            for operation in list(self.operations.values()):
-                await self._refuse(operation, refusal)
-        expired = refusal.code is session_expired().code
-        await self.websocket.close(
-            FORBIDDEN if expired else TRY_AGAIN, "Session expired" if expired else "Try again later"
-        )
-
-    async def _refuse(self, operation: SocketOperation, refusal: Refusal) -> None:
-        _, line = self._subscriptions.get(operation, (None, None))
-        if line is not None:
-            line.failed(refusal.code)
-        await self._send_errors(operation, [present_refusal(refusal)])
-        self._stop(operation)
-
-    # Operations
-
-    async def run_operation(self, operation: SocketOperation) -> None:
-        line = OperationLine("websocket")
-        try:
-            await self._run(operation, line)
-        except Stalled:
-            line.failed(ErrorCode.SERVICE_UNAVAILABLE)
-            self._give_up()
-        except WebSocketDisconnected:
-            pass
-        except Lagging as lagging:
-            line.failed(lagging.code)
-            self._give_up()
-        except Exception as error:  # noqa: BLE001  # it is logged whole and masked
-            unexpected = GraphQLError("", original_error=error)
-            line.errors([unexpected])
-            with suppress(WebSocketDisconnected):
-                await self._send_errors(operation, [present(unexpected)])
+        except Exception:
+            log.exception("socket_failed")
+            self.end(TRY_AGAIN, "Try again later")
         finally:
-            if self.operations.get(operation.id) is operation:
-                self.forget_id(operation.id)
-            self._subscriptions.pop(operation, None)
-            line.write()
+            self.begins = None
+            self._catch_up()
 
-    async def _run(self, operation: SocketOperation, line: OperationLine) -> None:
-        try:
-            asked = graphql_request(
-                {"query": operation.query, "operationName": operation.operation_name, "variables": operation.variables}
-            )
-            prepared = prepare(schema.core, asked.query, asked.operation_name)
-        except Refusal as refusal:
-            line.failed(refusal.code)
-            await self._send_errors(operation, [present_refusal(refusal)])
-            return
-        except Rejected as rejected:
-            line.errors(rejected.errors)
-            await self._send_errors(operation, present_all(rejected.errors))
-            return
-        line.started(prepared)
-        await self._execute(operation, prepared, line)
+    def _catch_up(self) -> None:
+        for text in self._waiting:
+            if not self._is_over:
+                self._handle(text)
+        self._waiting.clear()
+        self._pipe.go_on()
 
-    async def _execute(self, operation: SocketOperation, prepared: Prepared, line: OperationLine) -> None:
-        if operation.completed:
-            return
-        context = Context(self.view.services, self._authenticate)
-        if not prepared.is_subscription:
-            result = await schema.answer(prepared, operation.variables, context)
-            if not await self._send_answer(operation, result, line) or operation.completed:
-                return
-        else:
-            self._subscriptions[operation] = context, line
-            asked = shareable(prepared, operation.query, operation.operation_name, operation.variables or {})
-            context.join = self._join(operation, asked, line) if asked else None
-            replaying = Replaying(self.view.replays, asked) if asked and not asked.shared.of_viewer else None
-            context.shared, recall = replaying is not None, replaying.recall if replaying else None
-            async with aclosing(schema.follow(prepared, operation.variables, context, recall)) as results:
-                async for result in results:
-                    goes_on = await self._send_event(operation, result, context, line, replaying)
-                    if not goes_on or operation.completed:
-                        return
-        await operation.send_operation_message({"id": operation.id, "type": "complete"})
-
-    def _join(self, operation: SocketOperation, asked: Asked, line: OperationLine) -> Join:
-        outlet = SocketOutlet(self.websocket, operation, line)
-        return lambda seat, viewer, wants: self.view.cohorts.join(asked, seat, viewer, wants, outlet)
+    async def _log_in(self, payload: Mapping[str, Any]) -> bool:
+        """Whether the token of connection_init is good, if there is one."""
+        given = next((value for key, value in payload.items() if key.lower() == "authorization"), None)
+        if given is None:
+            return True
+        self._token = bearer(given)
+        self._session = await users.authenticate(self._endpoint.services, self._token) if self._token else None
+        return self._session is not None
 
     async def _authenticate(self) -> Session | None:
         """The token is read again for each operation: a later request feels its end even if no event told of it."""
-        token = self.context.token
-        session = await users.authenticate(self.view.services, token) if token else None
+        token = self._token
+        session = await users.authenticate(self._endpoint.services, token) if token else None
         if token and session is None:
             refusal = session_expired()
             self._session_ended(refusal)
             raise refusal
         return session
 
-    async def _send_answer(self, operation: SocketOperation, result: ExecutionResult, line: OperationLine) -> bool:
+    def _session_ended(self, refusal: Refusal) -> None:
+        if self._ending is None and not self._is_over:
+            self._ending = self._own(self._end_session(refusal))
+
+    async def _end_session(self, refusal: Refusal) -> None:
+        """Each operation gets its `error`, then the socket closes.
+
+        What is being written now is answered first: it may be this log-out.
+        """
+        with suppress(Gone):
+            for operation in [each for each in self.operations.values() if each.running is not None]:
+                await operation.refuse(refusal)
+                operation.stop()
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=LAST_WORDS_SECONDS)
+            for operation in list(self.operations.values()):
+                await operation.refuse(refusal)
+        expired = refusal.code is session_expired().code
+        self.end(FORBIDDEN if expired else TRY_AGAIN, "Session expired" if expired else "Try again later")
+
+    # The end
+
+    def lost(self) -> None:
+        self.end(None)
+
+    def give_up(self) -> None:
+        """The peer does not read."""
+        self.end(TRY_AGAIN, "Too slow")
+
+    def _vanished(self) -> None:
+        """The peer answers nothing."""
+        self.end(TRY_AGAIN, "No answer", self.outbox.cut)
+
+    def end(
+        self, code: int | None, reason: str = "", close: Callable[[int, str], Coroutine[Any, Any, None]] | None = None
+    ) -> None:
+        """Say why, if somebody is still there, and stop everything. Only the first call counts."""
+        if not self._is_over:
+            self._is_over = True
+            self._stop_expecting()
+            self._heartbeat.stop()
+            for operation in tuple(self.operations.values()):
+                operation.stop()
+            say = partial(close or self.outbox.close, code, reason) if code is not None else None
+            self._pipe.keep(self._own(self._finish(say)))
+
+    async def _finish(self, say: Callable[[], Coroutine[Any, Any, None]] | None) -> None:
+        try:
+            if say is not None:
+                await say()
+            await self._last_words()
+            if self._watch is not None:
+                self._watch.stop()
+            await self.outbox.end()
+        finally:
+            self._endpoint.closed()
+
+    async def _last_words(self) -> None:
+        if self._ending is not None:
+            self._ending.cancel()
+        if under_way := {*self._tasks, *([self._ending] if self._ending else [])}:
+            _, late = await asyncio.wait(under_way, timeout=LAST_WORDS_SECONDS)
+            for task in late:
+                task.cancel()
+
+    # Operations
+
+    def forget(self, operation: SocketOperation) -> None:
+        """Its id is free."""
+        if self.operations.get(operation.id) is operation:
+            del self.operations[operation.id]
+
+    def write(self, line: OperationLine) -> None:
+        """Log an operation's line, whoever ends the operation, as one of this socket."""
+        self._variables.copy().run(line.write)
+
+    async def _run_operation(self, operation: SocketOperation, payload: Mapping[str, Any]) -> None:
+        line = operation.line
+        try:
+            await self._answer(operation, payload)
+        except Stalled:
+            line.failed(ErrorCode.SERVICE_UNAVAILABLE)
+            self.give_up()
+        except Gone:
+            pass
+        except Lagging as lagging:
+            line.failed(lagging.code)
+            self.give_up()
+        except Exception as error:  # noqa: BLE001  # it is logged whole and masked
+            unexpected = GraphQLError("", original_error=error)
+            line.errors([unexpected])
+            with suppress(Gone):
+                await operation.error([present(unexpected)])
+            operation.stop()
+        finally:
+            if not isinstance(operation.running, Member):
+                operation.close()
+
+    async def _answer(self, operation: SocketOperation, payload: Mapping[str, Any]) -> None:
+        try:
+            asked = graphql_request(payload)
+            prepared = prepare(schema.core, asked.query, asked.operation_name)
+        except Refusal as refusal:
+            await operation.refuse(refusal)
+            return
+        except Rejected as rejected:
+            operation.line.errors(rejected.errors)
+            await operation.error(present_all(rejected.errors))
+            return
+        operation.line.started(prepared)
+        if operation.is_over:
+            return
+        context = Context(self._endpoint.services, self._authenticate)
+        if prepared.is_subscription:
+            await self._follow(operation, asked, prepared, context)
+        else:
+            await self._execute(operation, asked, prepared, context)
+
+    async def _execute(
+        self, operation: SocketOperation, asked: GraphQLRequest, prepared: Prepared, context: Context
+    ) -> None:
         """A query's or a mutation's one answer, as over HTTP; what did not begin is an `error`."""
+        result = await schema.answer(prepared, asked.variables, context)
         errors = result.errors or []
-        line.errors(errors)
+        operation.line.errors(errors)
         if result.data is None and not any(error.path for error in errors):
-            await self._send_errors(operation, present_all(errors))
-            return False
-        await self._send_next(operation, result)
-        return True
+            await operation.error(present_all(errors))
+        else:
+            await operation.next(result)
+            await operation.complete()
+
+    async def _follow(
+        self, operation: SocketOperation, request: GraphQLRequest, prepared: Prepared, context: Context
+    ) -> None:
+        operation.running = context
+        asked = shareable(prepared, request.query, request.operation_name, request.variables or {})
+        context.join = self._join(operation, asked) if asked else None
+        replays = self._endpoint.replays
+        replaying = Replaying(replays, asked) if asked and not asked.shared.of_viewer else None
+        context.shared, recall = replaying is not None, replaying.recall if replaying else None
+        async with aclosing(schema.follow(prepared, request.variables, context, recall)) as results:
+            async for result in results:
+                goes_on = await self._send_event(operation, result, context, replaying)
+                if not goes_on or operation.is_over:
+                    return
+        if operation.running is context:
+            await operation.complete()
+
+    def _join(self, operation: SocketOperation, asked: Asked) -> Join:
+        def join(seat: Seat, viewer: Viewer, wants: Wants, cursor: str | None) -> None:
+            operation.join(self._endpoint.cohorts.join(asked, seat, viewer, wants, operation), cursor)
+
+        return join
 
     async def _send_event(
-        self,
-        operation: SocketOperation,
-        result: ExecutionResult,
-        context: Context,
-        line: OperationLine,
-        replaying: Replaying | None,
+        self, operation: SocketOperation, result: ExecutionResult, context: Context, replaying: Replaying | None
     ) -> bool:
         """One event, once it is settled. False when the operation has ended. Raises Lagging."""
         following, errors = context.following, result.errors or []
-        if operation.completed:
+        if operation.is_over:
             return False
         try:
             if refused := following.refusal if following is not None else _refusal_of(result):
@@ -365,41 +492,22 @@ class SocketHandler(BaseGraphQLTransportWSHandler[SocketContext, None]):
         except Lagging:
             raise
         except Refusal as refusal:
-            line.failed(refusal.code)
-            await self._send_errors(operation, [present_refusal(end_of(refusal))])
+            await operation.refuse(end_of(refusal))
             return False
         if result.data is None:
-            line.errors(errors)
-            await self._send_errors(operation, present_all(errors))
+            operation.line.errors(errors)
+            await operation.error(present_all(errors))
             return False
-        line.events += 1
-        await self._send_next(operation, result)
+        operation.line.events += 1
+        await operation.next(result)
         _let_go(result, context, replaying)
         return True
 
-    async def _send_next(self, operation: SocketOperation, result: ExecutionResult) -> None:
-        payload = {"data": result.data} | ({"errors": present_all(result.errors)} if result.errors else {})
-        await operation.send_operation_message({"id": operation.id, "type": "next", "payload": cast("Any", payload)})
 
-    async def _send_errors(self, operation: SocketOperation, errors: list[dict[str, Any]]) -> None:
-        await operation.send_operation_message({"id": operation.id, "type": "error", "payload": cast("Any", errors)})
-
-
-class SocketEndpoint(GraphQL[SocketContext, None]):
+class SocketEndpoint:
     """The sockets of one process at /graphql."""
 
-    graphql_transport_ws_handler_class = SocketHandler
-    websocket_adapter_class = SocketAdapter
-
     def __init__(self, services: Services, is_origin_allowed: Callable[[str, Scope], bool]) -> None:
-        settings = services.settings
-        super().__init__(
-            schema,
-            graphql_ide=None,
-            subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL,),
-            connection_init_wait_timeout=timedelta(seconds=settings.connection_init_seconds),
-            max_subscriptions_per_connection=None,
-        )
         self.services = services
         self.cohorts = Cohorts(services)
         self.replays = Replays()
@@ -407,40 +515,58 @@ class SocketEndpoint(GraphQL[SocketContext, None]):
         self._open = 0
 
     async def handle_socket(self, websocket: WebSocket) -> None:
-        """One socket from its handshake to its end."""
-        if self._open >= self.services.settings.max_sockets:
+        """One socket from its handshake on, to its end where its connection cannot be taken over."""
+        if not self._may_come(websocket):
+            await websocket.close(POLICY)  # before it is accepted: status 403
+        elif self._open >= self.services.settings.max_sockets:
             await self.turn_away(websocket, "Too many connections")
-            return
-        self._open += 1
-        try:
-            await self.run(websocket)
-        except asyncio.CancelledError:
-            pass  # by a server that ends, which has closed the socket with 1012 already
-        finally:
-            self._open -= 1
+        elif GRAPHQL_TRANSPORT_WS_PROTOCOL not in websocket["subprotocols"]:
+            await websocket.accept()
+            await websocket.close(NO_SUBPROTOCOL, "Subprotocol not acceptable")
+        else:
+            await websocket.accept(GRAPHQL_TRANSPORT_WS_PROTOCOL)
+            self._open += 1
+            if protocol := protocol_of(websocket.scope):
+                protocol.take_over(partial(Socket, self))
+            else:
+                await _serve(websocket, self)
+
+    def closed(self) -> None:
+        """One socket is over, and nothing of it is left."""
+        self._open -= 1
 
     async def turn_away(self, websocket: WebSocket, reason: str) -> None:
         await websocket.accept(GRAPHQL_TRANSPORT_WS_PROTOCOL)
         await websocket.close(TRY_AGAIN, reason)
 
-    def is_websocket_origin_allowed(self, request: WebSocket, origin: str) -> bool:
-        return self._is_origin_allowed(origin, request.scope)
-
-    async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> SocketContext:  # noqa: ARG002
-        return SocketContext()
-
-    async def get_root_value(self, request: Request | WebSocket) -> None:  # noqa: ARG002
-        return None
-
-    async def on_ws_connect(self, context: SocketContext) -> UnsetType:
-        """Read the token of connection_init. Raises ConnectionRejectionError (4403) for one that is not good."""
-        given = next(
-            (value for key, value in context.connection_params.items() if key.lower() == "authorization"), None
+    def _may_come(self, websocket: WebSocket) -> bool:
+        """A page of another origin only by the rule; who names no origin is no page."""
+        origin = websocket.headers.get("origin")
+        return (
+            origin is None
+            or is_same_origin(origin, websocket.headers.get("host"))
+            or self._is_origin_allowed(origin, websocket.scope)
         )
-        if given is None:
-            return UNSET
-        context.token = bearer(given)
-        context.session = await users.authenticate(self.services, context.token) if context.token else None
-        if context.session is None:
-            raise ConnectionRejectionError
-        return UNSET
+
+
+async def _serve(websocket: WebSocket, endpoint: SocketEndpoint) -> None:
+    """One socket under any server, until it is over."""
+    pipe = AsgiPipe(websocket)
+    socket = Socket(endpoint, pipe)
+    reading = asyncio.create_task(_read(websocket, socket))
+    try:
+        await pipe.over.wait()
+    except asyncio.CancelledError:  # by a server that ends, which has closed the socket with 1012 already
+        socket.lost()
+        await pipe.over.wait()
+    finally:
+        reading.cancel()
+        await asyncio.wait([reading])
+
+
+async def _read(websocket: WebSocket, socket: Socket) -> None:
+    while (event := await websocket.receive())["type"] != "websocket.disconnect":
+        socket.hear(event.get("text"))
+        if socket.begins is not None:
+            await asyncio.wait([socket.begins])
+    socket.lost()

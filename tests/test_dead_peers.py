@@ -198,7 +198,7 @@ async def test_a_peer_that_vanishes_while_much_is_sent_to_it_keeps_no_connection
 async def test_under_a_server_that_cannot_abort_a_peer_that_vanished_leaves_nothing_running(
     own_server: OwnServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(frames, "protocol_of", without_protocol)
+    monkeypatch.setattr(socket_module, "protocol_of", without_protocol)
     monkeypatch.setattr(frames, "CLOSE_SECONDS", 0.1)
     monkeypatch.setattr(socket_module, "LAST_WORDS_SECONDS", 0.1)
     server = await own_server(ping_seconds=PING, pong_seconds=PONG)

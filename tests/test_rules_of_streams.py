@@ -591,7 +591,7 @@ async def test_a_logout_while_the_socket_begins_is_felt_without_a_head_check(ben
         heard: list[str] = []
         channel = f"parley.{ids.user(ada.id).int % CHANNELS}"
         await bench.process.bus.join(channel, heard.append)
-        with bench.reads.held("WebSocketsSansIOProtocol", skip=1, done=True) as heads:
+        with bench.reads.held("Socket._begin", skip=1, done=True) as heads:
             async with running(ada.socket()) as opening:
                 await heads.reached()
                 await ada.run("Logout")

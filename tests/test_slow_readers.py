@@ -13,10 +13,10 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from delivery.feed import Feed
 from schema import frames, ids
+from schema.socket import Socket, SocketOperation
 from tests.conftest import OwnServer
-from tests.harness import Endpoint, Json, Person, Server, World, eventually, running_tasks
+from tests.harness import Endpoint, Json, Person, Server, World, eventually
 from tests.inside import followers, open_sockets
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing_behind")
@@ -94,12 +94,13 @@ class Reader:
 
 def operations() -> int:
     """How many operations run on sockets in this process."""
-    return sum("run_operation" in repr(task) for task in running_tasks())
+    return sum(len(each.operations) for each in gc.get_objects() if type(each) is Socket)
 
 
-def feeds() -> int:
+def held() -> int:
+    """How many operations of sockets this process holds anything for."""
     gc.collect()
-    return sum(isinstance(each, Feed) for each in gc.get_objects())
+    return sum(type(each) is SocketOperation for each in gc.get_objects())
 
 
 async def talk(world: World, ada: Person, group_id: str) -> list[int]:
@@ -120,7 +121,7 @@ async def test_a_reader_that_stops_is_let_go_while_others_receive_and_it_resumes
 ) -> None:
     monkeypatch.setattr(frames, "SEND_SECONDS", 0.5)
     monkeypatch.setattr(frames, "CLOSE_SECONDS", 0.1)
-    before = feeds()
+    before = held()
     server = await own_server(max_waiting_events=WAITING)
     async with World(server) as world:
         ada, ben, slow = await world.users("ada", "ben", "slow")
@@ -136,7 +137,7 @@ async def test_a_reader_that_stops_is_let_go_while_others_receive_and_it_resumes
             # It still reads nothing: the server ends it by itself and holds nothing for it.
             await eventually(lambda: open_sockets(server) == 1)
             await eventually(lambda: (followers(server, ids.group(group)), operations()) == (1, 1))
-            assert feeds() == before + 1
+            assert held() == before + 1
             assert await reader.read_to_the_end() in (1006, 1013)
         assert 1 <= len(reader.seqs) < len(sent)
         assert reader.seqs + await resumed(slow, group, reader, len(sent) - len(reader.seqs)) == sent
