@@ -62,6 +62,7 @@ class UserEventKind(StrEnum):
     INVITED = "INVITED"
     INVITATION_ENDED = "INVITATION_ENDED"
     READ_MOVED = "READ_MOVED"
+    THREAD_CHANGED = "THREAD_CHANGED"
     TOKEN_ENDED = "TOKEN_ENDED"  # noqa: S105  # a kind of event
 
 
@@ -171,6 +172,15 @@ class Thread:
     reply_count: int
     active_at: datetime
     last_reply: Message | None
+
+
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """That a user follows a thread: how far they have read it, and how many replies of others lie after that."""
+
+    root_id: UUID
+    read_seq: int
+    unread_count: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ class Operation(StrEnum):
 
     READ = "read this group"
     MARK = "mark messages of this group as read"
+    FOLLOW = "follow threads of this group"
     SEND = "send messages to this group"
     CHANGE_OWN_MESSAGE = "change messages of this group"
     DELETE_ANY_MESSAGE = "delete messages of others in this group"
@@ -40,6 +41,7 @@ class Operation(StrEnum):
 ALLOWED: Mapping[Operation, frozenset[tuple[MembershipStatus, MemberRole]]] = {
     Operation.READ: frozenset((ACCEPTED, role) for role in EVERY_ROLE),
     Operation.MARK: frozenset((ACCEPTED, role) for role in EVERY_ROLE),
+    Operation.FOLLOW: frozenset((ACCEPTED, role) for role in EVERY_ROLE),
     Operation.SEND: frozenset((ACCEPTED, role) for role in EVERY_ROLE),
     Operation.CHANGE_OWN_MESSAGE: frozenset((ACCEPTED, role) for role in EVERY_ROLE),
     Operation.DELETE_ANY_MESSAGE: frozenset({(ACCEPTED, ADMIN), (ACCEPTED, MODERATOR)}),

@@ -20,7 +20,8 @@ ACTIVITY = struct.Struct(">cqq16s")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 LONGEST = 64
-STREAM_MARK, MESSAGE_MARK, MEMBER_MARK, REACTION_MARK, REPLY_MARK, ACTIVITY_MARK = b"s", b"m", b"u", b"r", b"t", b"a"
+STREAM_MARK, MESSAGE_MARK, MEMBER_MARK, REACTION_MARK, REPLY_MARK = b"s", b"m", b"u", b"r", b"t"
+ACTIVITY_MARK, THREAD_MARK = b"a", b"h"
 BIGGEST_SEQ = 2**63 - 1
 
 
@@ -91,27 +92,29 @@ def reply_key(argument: str, text: str | None, root_id: UUID) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class ActivityKey:
-    """A place in the list of groups by activity, as that list was at `as_of`."""
+    """A place in a list by activity, of groups or of threads (`mark` says which), as that list was at `as_of`."""
 
     as_of: datetime
     active_at: datetime
-    group_id: UUID
+    id: UUID
 
-    def encode(self) -> str:
-        return _text(
-            ACTIVITY.pack(ACTIVITY_MARK, _microseconds(self.as_of), _microseconds(self.active_at), self.group_id.bytes)
-        )
+    def encode(self, mark: bytes = ACTIVITY_MARK) -> str:
+        return _text(ACTIVITY.pack(mark, _microseconds(self.as_of), _microseconds(self.active_at), self.id.bytes))
 
 
-def activity_key(argument: str, text: str | None) -> ActivityKey | None:
+def thread_key(argument: str, text: str | None) -> ActivityKey | None:
+    return activity_key(argument, text, THREAD_MARK)
+
+
+def activity_key(argument: str, text: str | None, mark: bytes = ACTIVITY_MARK) -> ActivityKey | None:
     if text is None:
         return None
     try:
-        mark, as_of, active_at, group = ACTIVITY.unpack(_raw(text))
-        key = ActivityKey(EPOCH + as_of * MICROSECOND, EPOCH + active_at * MICROSECOND, UUID(bytes=group))
+        found, as_of, active_at, raw = ACTIVITY.unpack(_raw(text))
+        key = ActivityKey(EPOCH + as_of * MICROSECOND, EPOCH + active_at * MICROSECOND, UUID(bytes=raw))
     except (ValueError, struct.error, OverflowError):
         raise _bad_key(argument) from None
-    if mark != ACTIVITY_MARK:
+    if found != mark:
         raise _bad_key(argument)
     return key
 

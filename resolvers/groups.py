@@ -174,7 +174,7 @@ async def page(
     request = requested(first, None, None, None, newest_by_default=False)
     as_of = after.as_of if after else None
     async with services.read() as transaction:
-        key = (after.active_at, after.group_id) if after else None
+        key = (after.active_at, after.id) if after else None
         found = await groups.page_of(transaction, viewer.id, as_of=as_of, after=key, limit=request.limit + 1)
     rows = found[: request.limit]
     moment = as_of or (rows[0][1] if rows else None)

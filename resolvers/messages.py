@@ -18,7 +18,7 @@ from delivery.events import Event, Wants
 from delivery.feed import EndReason, Feed
 from delivery.stream import Seat
 
-from . import text, threads
+from . import follows, text, threads
 from .access import Door, EventDoor, Operation, Viewer, judge, locked, readable
 from .cursors import Position, invalid_position, position
 from .filters import WINDOW, Filter
@@ -77,6 +77,7 @@ async def send(
         message = await _append(transaction, log, viewer.id, content, client_id, branch and branch.root.id)
         if branch:
             await threads.grow(transaction, log, branch, message)
+            await follows.follow_by_reply(transaction, log, branch, message)
         if client_id is not None:
             await messages.keep_sent_id(transaction, message, digest)
         await log.write()
@@ -154,6 +155,18 @@ async def get(services: Services, viewer: Viewer, message_id: UUID) -> Message:
             raise not_found("message")
         await readable(transaction, viewer.id, message.group_id)
         return message
+
+
+async def behind(services: Services, door: Door, wanted: Sequence[tuple[UUID, UUID]]) -> Sequence[Message | Refusal]:
+    """For each (group, message of it) the message."""
+    async with services.read() as transaction:
+        opened = await door.open(transaction, {group_id for group_id, _ in wanted})
+        found = await messages.get_many(transaction, {message_id for _, message_id in wanted})
+    groups = [opened[group_id] for group_id, _ in wanted]
+    return [
+        group if isinstance(group, Refusal) else found[message_id]
+        for group, (_, message_id) in zip(groups, wanted, strict=True)
+    ]
 
 
 async def visible(services: Services, viewer: Viewer, message_id: UUID) -> Message | None:

@@ -43,7 +43,8 @@ GROUP_NEWS = frozenset(
         GroupEventKind.GROUP_DELETED,
     }
 )
-USER_NEWS = ENTERING | {UserEventKind.INVITED, UserEventKind.INVITATION_ENDED, UserEventKind.READ_MOVED}
+OF_DEVICES = frozenset({UserEventKind.READ_MOVED, UserEventKind.THREAD_CHANGED})
+USER_NEWS = ENTERING | OF_DEVICES | {UserEventKind.INVITED, UserEventKind.INVITATION_ENDED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +247,7 @@ class NewsFollowing(FeedFollowing[News]):
             async for news in self._enter(event.group_id, event.data["after"]):
                 yield news
             yield OwnNews(event, await self._group_now(event.group_id))
-        elif event.kind is UserEventKind.READ_MOVED and event.group_id is not None:
+        elif event.kind in OF_DEVICES and event.group_id is not None:
             yield OwnNews(event, await self._group_now(event.group_id))
         else:
             yield OwnNews(event, None)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 from uuid import UUID
 
 from db import messages, threads
@@ -14,8 +13,6 @@ from .access import Door
 from .pages import Page, PageRequest, cut
 from .refusals import Refusal, conflict, not_found
 from .services import Services
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +51,10 @@ async def grow(transaction: Transaction, log: GroupLog, branch: Branch, reply: M
 
 async def shrink(transaction: Transaction, log: GroupLog, reply: Message) -> None:
     """Count out a reply whose row is that of a deleted message already, which the log's last event is about."""
-    root, thread = await messages.get(transaction, _root_of(reply)), await threads.get(transaction, _root_of(reply))
+    assert reply.thread_root_id is not None
+    root = await messages.get(transaction, reply.thread_root_id)
     assert root is not None
+    thread = await threads.get(transaction, root.id)
     assert thread is not None
     last_reply = await threads.last_reply(transaction, root.id)
     thread = replace(thread, reply_count=thread.reply_count - 1, last_reply=last_reply)
@@ -79,24 +78,11 @@ async def get_many(services: Services, door: Door, shown: Sequence[Message]) -> 
         opened = await door.open(transaction, {message.group_id for message in shown})
         ids = {message.id for message in shown if not isinstance(opened[message.group_id], Refusal)}
         found = await threads.get_many(transaction, ids)
-    return [_shown(opened[message.group_id], found.get(message.id)) for message in shown]
-
-
-def _shown(group: Group | Refusal, found: T) -> T | Refusal:
-    return group if isinstance(group, Refusal) else found
-
-
-async def roots(services: Services, door: Door, replies: Sequence[Message]) -> Sequence[Message | Refusal]:
-    """For each of these replies the root of its thread."""
-    async with services.read() as transaction:
-        opened = await door.open(transaction, {reply.group_id for reply in replies})
-        found = await messages.get_many(transaction, set(map(_root_of, replies)))
-    return [_shown(opened[reply.group_id], found[_root_of(reply)]) for reply in replies]
-
-
-def _root_of(reply: Message) -> UUID:
-    assert reply.thread_root_id is not None
-    return reply.thread_root_id
+    groups = [opened[message.group_id] for message in shown]
+    return [
+        group if isinstance(group, Refusal) else found.get(message.id)
+        for group, message in zip(groups, shown, strict=True)
+    ]
 
 
 async def pages(

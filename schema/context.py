@@ -19,7 +19,7 @@ from .loaders import Loaders
 
 # What differs from viewer to viewer. A field that asks for the viewer and is not here fails in every cohort.
 VIEWER_FIELDS = frozenset(
-    {"viewerMembership", "viewerHasReacted", "revisions", "readSeq", "unreadCount", "firstUnread"}
+    {"viewerMembership", "viewerHasReacted", "viewerFollows", "revisions", "readSeq", "unreadCount", "firstUnread"}
 )
 
 # And the arguments that do: their values may stand in a variable, and so be known only when it is too late.

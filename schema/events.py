@@ -11,6 +11,7 @@ import strawberry
 
 from db import records
 from db.records import GroupEventKind, UserEventKind
+from resolvers.follows import root_of
 from resolvers.news import GroupNews, News, OwnNews, SnapshotNews
 from resolvers.unread import moved_to
 
@@ -19,7 +20,7 @@ from .context import Info
 from .enums import GroupUpdateAction, InvitationEnd
 from .loaders import Loaders
 from .nodes import User, user_or_none
-from .types import Group, Invitation, Membership, invitation, remember
+from .types import Group, Invitation, Membership, Message, invitation, message_of, remember
 
 
 @strawberry.interface(
@@ -113,6 +114,23 @@ class GroupReadEvent(GroupEvent):
     )
 
 
+@strawberry.type(
+    description="You follow a thread, or do not any more, or have read it further, on this device or another. Take "
+    "`root` as it is."
+)
+class ThreadChangedEvent(GroupEvent):
+    group_id: strawberry.ID = strawberry.field(resolver=_group_id, description="Which group it is about.")
+    thread_root_id: strawberry.Private[UUID]
+
+    @strawberry.field(description="The root of the thread.")
+    def root_id(self) -> strawberry.ID:
+        return ids.encode(ids.MESSAGE, self.thread_root_id)
+
+    @strawberry.field(description="The root as it is now; null if you are not a member of the group any more.")
+    async def root(self, info: Info) -> Message | None:
+        return await message_of(info, self.record.id, self.thread_root_id) if self.record else None
+
+
 @strawberry.type(description="Something changed in a group of yours. Take `group` as it is.")
 class GroupUpdatedEvent(GroupEvent):
     group_id: strawberry.ID = strawberry.field(resolver=_group_id, description="Which group it is about.")
@@ -154,6 +172,7 @@ GROUP_EVENT_TYPES: list[type[GroupEvent]] = [
     InvitedToGroupEvent,
     InvitationEndedEvent,
     GroupReadEvent,
+    ThreadChangedEvent,
     GroupUpdatedEvent,
     GroupActivityEvent,
     RemovedFromGroupEvent,
@@ -201,6 +220,8 @@ def _of_user_log(news: OwnNews) -> GroupEvent:
         return InvitedToGroupEvent(**common, invitation=invitation(event))
     if event.kind is UserEventKind.READ_MOVED:
         return GroupReadEvent(**common, read_seq=moved_to(event))
+    if event.kind is UserEventKind.THREAD_CHANGED:
+        return ThreadChangedEvent(**common, thread_root_id=root_of(event))
     return InvitationEndedEvent(**common, reason=InvitationEnd[event.data["reason"]])
 
 

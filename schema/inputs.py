@@ -10,6 +10,7 @@ from .enums import MemberRole, MessageEventKind
 UNSET = strawberry.UNSET
 GROUP_ID = "The group."
 USER_ID = "The user."
+THREAD_ID = "The root of the thread, or a reply in it."
 
 
 def given(**fields: Any) -> dict[str, Any]:
@@ -128,6 +129,24 @@ class MarkGroupReadInput:
 class MarkGroupUnreadInput:
     group_id: strawberry.ID = strawberry.field(description=GROUP_ID)
     message_id: strawberry.ID = strawberry.field(description="The first message that is to be unread.")
+
+
+@strawberry.input(description="Which thread to follow.")
+class FollowThreadInput:
+    message_id: strawberry.ID = strawberry.field(description=THREAD_ID)
+
+
+@strawberry.input(description="Which thread to follow no more.")
+class UnfollowThreadInput:
+    message_id: strawberry.ID = strawberry.field(description=THREAD_ID)
+
+
+@strawberry.input(description="How far a thread is read.")
+class MarkThreadReadInput:
+    message_id: strawberry.ID = strawberry.field(description=THREAD_ID)
+    up_to: int = strawberry.field(
+        description="The `seq` of the last reply or event that was shown. A lower one than `readSeq` changes nothing."
+    )
 
 
 @strawberry.input(description="What to send.")

@@ -7,8 +7,8 @@ from uuid import UUID
 
 from strawberry.dataloader import DataLoader
 
-from db.records import Group, Membership, Message, MessageRevision, Reacted, Reaction, Thread, Unread, User
-from resolvers import groups, history, memberships, messages, reactions, revisions, threads, unread, users
+from db.records import Follow, Group, Membership, Message, MessageRevision, Reacted, Reaction, Thread, Unread, User
+from resolvers import follows, groups, history, memberships, messages, reactions, revisions, threads, unread, users
 from resolvers.access import Door, Viewer
 from resolvers.history import Around
 from resolvers.pages import Page, PageRequest
@@ -89,8 +89,12 @@ class Loaders:
         return DataLoader(self._threads)
 
     @cached_property
-    def root(self) -> DataLoader[Message, Message]:
-        return DataLoader(self._roots)
+    def message(self) -> DataLoader[tuple[UUID, UUID], Message]:
+        return DataLoader(self._message)
+
+    @cached_property
+    def follow(self) -> DataLoader[Message, Follow | None]:
+        return DataLoader(self._follows)
 
     @cached_property
     def replies(self) -> DataLoader[tuple[Message, PageRequest], Page[Message]]:
@@ -160,8 +164,11 @@ class Loaders:
     async def _threads(self, shown: list[Message]) -> Sequence[Thread | Refusal | None]:
         return await threads.get_many(self.services, self.door, shown)
 
-    async def _roots(self, replies: list[Message]) -> Sequence[Message | Refusal]:
-        return await threads.roots(self.services, self.door, replies)
+    async def _message(self, keys: list[tuple[UUID, UUID]]) -> Sequence[Message | Refusal]:
+        return await messages.behind(self.services, self.door, keys)
+
+    async def _follows(self, roots: list[Message]) -> Sequence[Follow | Refusal | None]:
+        return await follows.get_many(self.services, self.viewer, self.door, roots)
 
     async def _replies(self, keys: list[tuple[Message, PageRequest]]) -> Sequence[Page[Message] | Refusal]:
         return await self._pages(keys, threads.pages)

@@ -5,7 +5,7 @@ from typing import Annotated, TypeVar
 import strawberry
 
 from db import records
-from resolvers import groups, memberships, messages, reactions, revisions, unread, users
+from resolvers import follows, groups, memberships, messages, reactions, revisions, unread, users
 
 from . import ids, inputs, payloads
 from .context import Info
@@ -239,3 +239,36 @@ class Mutation:
         viewer, message_id = await info.context.viewer(), ids.message(input.message_id)
         group = await unread.mark_unread(info.context.services, viewer, ids.group(input.group_id), message_id)
         return payloads.MarkGroupUnreadPayload(group=Group(record=group))
+
+    @strawberry.mutation(
+        description="Follow a thread, on all your devices. What was said in it so far counts as read. Following twice "
+        "changes nothing."
+    )
+    async def follow_thread(
+        self, info: Info, input: Input[inputs.FollowThreadInput]
+    ) -> payloads.FollowThreadPayload | None:
+        viewer, message_id = await info.context.viewer(), ids.message(input.message_id)
+        root = await follows.follow(info.context.services, viewer, message_id)
+        return payloads.FollowThreadPayload(root=Message(record=root))
+
+    @strawberry.mutation(
+        description="Follow a thread no more, on all your devices, until you reply in it again. Doing it twice changes "
+        "nothing."
+    )
+    async def unfollow_thread(
+        self, info: Info, input: Input[inputs.UnfollowThreadInput]
+    ) -> payloads.UnfollowThreadPayload | None:
+        viewer, message_id = await info.context.viewer(), ids.message(input.message_id)
+        root = await follows.unfollow(info.context.services, viewer, message_id)
+        return payloads.UnfollowThreadPayload(root=Message(record=root))
+
+    @strawberry.mutation(
+        description="Say that you have read a thread that you follow up to a place, on all your devices. It never goes "
+        "back: send it again, or late, without harm. What is unread in the group stays so."
+    )
+    async def mark_thread_read(
+        self, info: Info, input: Input[inputs.MarkThreadReadInput]
+    ) -> payloads.MarkThreadReadPayload | None:
+        viewer, message_id = await info.context.viewer(), ids.message(input.message_id)
+        root = await follows.mark_read(info.context.services, viewer, message_id, input.up_to)
+        return payloads.MarkThreadReadPayload(root=Message(record=root))

@@ -9,6 +9,7 @@ from .types import Group, Membership, Message, MessageEdge
 
 VIEWER = "You."
 GROUP = "The group as it is now."
+ROOT = "The root of the thread as it is now."
 MEMBERSHIP = "The membership as it is now."
 
 
@@ -95,6 +96,21 @@ class MarkGroupReadPayload:
 @strawberry.type(description="The group is unread from there on.")
 class MarkGroupUnreadPayload:
     group: Group = strawberry.field(description=GROUP)
+
+
+@strawberry.type(description="You follow the thread.")
+class FollowThreadPayload:
+    root: Message = strawberry.field(description=ROOT)
+
+
+@strawberry.type(description="You do not follow the thread.")
+class UnfollowThreadPayload:
+    root: Message = strawberry.field(description=ROOT)
+
+
+@strawberry.type(description="The thread is read up to there, or was read further already, or you do not follow it.")
+class MarkThreadReadPayload:
+    root: Message = strawberry.field(description=ROOT)
 
 
 @strawberry.type(

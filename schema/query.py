@@ -4,13 +4,23 @@ from typing import Annotated
 
 import strawberry
 
-from resolvers import cursors, groups, memberships, messages, users
+from resolvers import cursors, follows, groups, memberships, messages, users
 
 from . import ids
 from .connections import After, First, page_info
 from .context import Info
 from .nodes import Node, User
-from .types import Group, GroupConnection, GroupEdge, Invitation, Membership, Message, invitation
+from .types import (
+    Group,
+    GroupConnection,
+    GroupEdge,
+    Invitation,
+    Membership,
+    Message,
+    ThreadConnection,
+    ThreadEdge,
+    invitation,
+)
 
 
 @strawberry.type(
@@ -74,6 +84,18 @@ class Query:
         nodes = [Group(record=group) for group in page.rows]
         edges = [GroupEdge(cursor=cursor, node=node) for cursor, node in zip(page_cursors, nodes, strict=True)]
         return GroupConnection(edges=edges, nodes=nodes, page_info=page_info(page, list(page_cursors)))
+
+    @strawberry.field(
+        description="The threads that you follow, in groups that you are an accepted member of, most recently active "
+        "first."
+    )
+    async def my_threads(self, info: Info, first: First = None, after: After = None) -> ThreadConnection | None:
+        loaders = await info.context.loaders()
+        key = cursors.thread_key("after", after)
+        page, page_cursors = await follows.page(loaders.services, loaders.viewer, first=first, after=key)
+        nodes = [Message(record=root) for root in page.rows]
+        edges = [ThreadEdge(cursor=cursor, node=node) for cursor, node in zip(page_cursors, nodes, strict=True)]
+        return ThreadConnection(edges=edges, nodes=nodes, page_info=page_info(page, list(page_cursors)))
 
     @strawberry.field(description="Your open invitations, oldest first; at most 100.")
     async def my_invitations(self, info: Info) -> list[Invitation] | None:

@@ -412,14 +412,52 @@ class Thread:
     ) -> "MessageConnection":
         return await reply_page(info, self.root, first, after, last, before)
 
+    @strawberry.field(
+        description="Whether you follow it: since you replied, or somebody did to your message, or by `followThread`."
+    )
+    async def viewer_follows(self, info: Info) -> bool:
+        return await (await info.context.loaders()).follow.load(self.root) is not None
+
+    @strawberry.field(
+        description="How far you have read it, on any device: everything up to this seq. Null while you do not follow "
+        "it; move it with `markThreadRead`."
+    )
+    async def read_seq(self, info: Info) -> int | None:
+        found = await (await info.context.loaders()).follow.load(self.root)
+        return found.read_seq if found else None
+
+    @strawberry.field(
+        description="How many replies you have not read: those of others after `readSeq` that were not deleted. 0 "
+        "while you do not follow it."
+    )
+    async def unread_count(self, info: Info) -> int:
+        found = await (await info.context.loaders()).follow.load(self.root)
+        return found.unread_count if found else 0
+
+
+@strawberry.type(description="A thread in a list.")
+class ThreadEdge:
+    cursor: str = strawberry.field(
+        description="The thread's place in this list, as it was when its first page was read."
+    )
+    node: Message = strawberry.field(description="The root of the thread.")
+
+
+@strawberry.type(description="A page of threads, most recently active first.")
+class ThreadConnection:
+    edges: list[ThreadEdge] = strawberry.field(description="The roots of the threads with their cursors.")
+    nodes: list[Message] = strawberry.field(description="The roots of the threads alone.")
+    page_info: PageInfo = strawberry.field(description="Where this page lies.")
+
 
 def thread_root(info: Info, message: records.Message) -> Any:
     """None at once for what is no reply: most messages, and a task for each would cost more than the rest of them."""
-    return None if message.thread_root_id is None else _thread_root(info, message)
+    return message_of(info, message.group_id, message.thread_root_id) if message.thread_root_id else None
 
 
-async def _thread_root(info: Info, reply: records.Message) -> Message:
-    return Message(record=await (await info.context.loaders()).root.load(reply))
+async def message_of(info: Info, group_id: UUID, message_id: UUID) -> Message:
+    """A message of this group. Raises what the door refuses with."""
+    return Message(record=await (await info.context.loaders()).message.load((group_id, message_id)))
 
 
 def thread(info: Info, message: records.Message) -> Any:

@@ -7,7 +7,8 @@ from resolvers.access import ALLOWED, Operation
 
 SHOWN: Mapping[Operation, str] = {
     Operation.READ: "`group` and all that is under it, `groupMessages`",
-    Operation.MARK: "`markGroupRead`, `markGroupUnread`",
+    Operation.MARK: "`markGroupRead`, `markGroupUnread`, `markThreadRead`",
+    Operation.FOLLOW: "`followThread`, `unfollowThread`",
     Operation.SEND: "`sendGroupMessage`",
     Operation.CHANGE_OWN_MESSAGE: "`editMessage` and `deleteMessage` of one's own message, its `revisions`",
     Operation.DELETE_ANY_MESSAGE: "`deleteMessage` of anybody's message, its `revisions`",

@@ -70,6 +70,7 @@ class Scene:
 ACTIONS: Mapping[Operation, Callable[[Scene], Awaitable[JsonValue]]] = {
     Operation.READ: lambda scene: scene.actor.run("Group", id=scene.group_id),
     Operation.MARK: lambda scene: scene.actor.run("MarkGroupRead", **scene.input(upTo=1)),
+    Operation.FOLLOW: lambda scene: scene.actor.run("FollowThread", input={"messageId": scene.other_id}),
     Operation.SEND: lambda scene: scene.actor.run("SendGroupMessage", **scene.input(content="hello")),
     Operation.CHANGE_OWN_MESSAGE: lambda scene: scene.actor.run(
         "EditMessage", input={"messageId": scene.own_id, "content": "edited"}
@@ -95,6 +96,7 @@ async def scenes_for(world: World, standings: Iterable[Standing]) -> dict[Standi
     secret = f"secret-{uuid.uuid4().hex}"
     group_id = await world.group(admin, member, name=secret)
     message_id = (await world.send(admin, group_id))["id"]
+    await member.run("SendGroupMessage", input={"groupId": group_id, "content": "yes", "replyToId": message_id})
     scenes: dict[Standing, Scene] = {}
     for standing in standings:
         actor = await world.user("actor")

@@ -86,7 +86,7 @@ async def check_done(scene: Scene, wanted: Operation, before: str) -> None:
             await scene.head()
     else:
         changed = await scene.head() != before
-        assert changed == (wanted not in (Operation.READ, Operation.MARK))
+        assert changed == (wanted not in (Operation.READ, Operation.MARK, Operation.FOLLOW))
 
 
 def check_refusal(failure: GraphQLFailure, scene: Scene, standing: Standing, wanted: Operation) -> None:
@@ -252,23 +252,27 @@ def needs_viewer(group_id: str, user_id: str, message_id: str) -> Mapping[str, J
         "GroupHistory": {"id": group_id},
         "GroupMembers": {"id": group_id},
         "GroupMessageEvents": {"id": group_id, "after": ""},
+        "FollowThread": {"input": message},
         "GroupMessages": {"groupId": group_id},
         "InviteMember": {"input": subject},
         "LeaveGroup": {"input": group},
         "Logout": {},
         "MarkGroupRead": {"input": group | {"upTo": 1}},
         "MarkGroupUnread": {"input": group | {"messageId": "nothing"}},
+        "MarkThreadRead": {"input": message | {"upTo": 1}},
         "MessageReactions": {"id": message_id},
         "Message": {"id": message["messageId"]},
         "MessagesAround": {"id": group_id, "around": {"firstUnread": True}},
         "MyGroupEvents": {"snapshot": True},
         "MyGroups": {},
         "MyInvitations": {},
+        "MyThreads": {},
         "Node": {"id": group_id},
         "RemoveMember": {"input": subject},
         "RemoveReaction": {"input": message | {"emoji": "tada"}},
         "SendGroupMessage": {"input": group | {"content": "hello"}},
         "Thread": {"id": message_id},
+        "UnfollowThread": {"input": message},
         "UpdateGroup": {"input": group | {"name": "Go"}},
         "UpdateViewer": {"input": {"nickname": "Nobody"}},
         "User": {"username": "nobody"},

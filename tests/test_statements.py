@@ -12,7 +12,20 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 
-from db import events, groups, history, memberships, messages, reactions, revisions, tables, threads, unread, users
+from db import (
+    events,
+    follows,
+    groups,
+    history,
+    memberships,
+    messages,
+    reactions,
+    revisions,
+    tables,
+    threads,
+    unread,
+    users,
+)
 from db.engine import Database, Transaction
 from db.faults import TAKEN, Unavailable, state_of
 from db.records import MESSAGE_KINDS
@@ -21,7 +34,18 @@ from resolvers.users import digest
 from schema import ids
 from tests.harness import Server, World
 
-MODULES: list[ModuleType] = [events, groups, memberships, messages, reactions, revisions, threads, unread, users]
+MODULES: list[ModuleType] = [
+    events,
+    follows,
+    groups,
+    memberships,
+    messages,
+    reactions,
+    revisions,
+    threads,
+    unread,
+    users,
+]
 WRITES = {
     "ADD",
     "KEEP_SENT_ID",
@@ -84,7 +108,7 @@ def reads() -> Mapping[str, Statement]:
     rest = {
         "standings": memberships._standings(2), "newest": messages._newest(2), "revisions": revisions._many(2),
         "reactions": reactions._many(2), "unread": unread._many(2), "first unread": unread._firsts(2),
-        "since a date": history._since(3), "threads": threads._many(2),
+        "since a date": history._since(3), "threads": threads._many(2), "follows": follows._many(2),
     }  # fmt: skip
     return found | after | several | rest
 
