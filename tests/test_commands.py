@@ -242,7 +242,8 @@ async def test_export_log_gives_every_event_of_a_group_in_order_as_json_lines(se
     start = await ada.head(group_id)
     first = await world.send(grace, group_id, "e4, “König”\n\U0001f3c1", "mine-1")
     await ada.run("UpdateGroup", input={"groupId": group_id, "name": "Go"})
-    second = await world.send(grace, group_id, "d5")
+    reply = {"groupId": group_id, "content": "d5", "replyToId": first["id"]}
+    second = (await grace.run("SendGroupMessage", input=reply))["message"]
     edited = await grace.run("EditMessage", input={"messageId": second["id"], "content": "c5"})
     deleted = await ada.run("DeleteMessage", input={"messageId": second["id"]})
     await ada.run("RemoveMember", input={"groupId": group_id, "userId": grace.id})
@@ -268,6 +269,7 @@ async def test_export_log_gives_every_event_of_a_group_in_order_as_json_lines(se
         "sender": person,
         "content": "e4, “König”\n\U0001f3c1",
         "clientMessageId": "mine-1",
+        "threadRootId": None,
         "editedAt": None,
         "deletedAt": None,
         "deletedBy": None,
@@ -275,6 +277,7 @@ async def test_export_log_gives_every_event_of_a_group_in_order_as_json_lines(se
     tombstone = events[4]["message"]
     assert [event["message"] for event in events[5:7]] == [tombstone, tombstone]
     assert (tombstone["content"], tombstone["deletedBy"]["id"]) == ("", ada.id)
+    assert tombstone["threadRootId"] == first["id"]
     assert tombstone["editedAt"] == edited["message"]["editedAt"]
     assert tombstone["deletedAt"] == deleted["message"]["deletedAt"]
     assert sent["actor"] == person
