@@ -13,6 +13,7 @@ from commands.common import refusals, services, settings
 from db import events
 from db.records import Message, User
 from resolvers.cursors import Position
+from resolvers.mentions import in_order
 from resolvers.reader import Shown, shown
 from resolvers.refusals import not_found
 from resolvers.services import Services
@@ -85,6 +86,10 @@ def _message(people: Mapping[UUID, User], message: Message) -> dict[str, Any]:
         "seq": message.seq,
         "sender": _person(people, message.sender_id),
         "content": message.content,
+        "mentions": [
+            {"start": start, "length": length, "userId": ids.encode(ids.USER, user_id) if user_id else None}
+            for (start, length), user_id in in_order(message)
+        ],
         "clientMessageId": message.client_message_id,
         "threadRootId": ids.encode(ids.MESSAGE, message.thread_root_id) if message.thread_root_id else None,
         "editedAt": _moment(message.edited_at) if message.edited_at else None,

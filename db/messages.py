@@ -23,7 +23,7 @@ WITHOUT_REPLIES = EVERY_MESSAGE.where(MESSAGES.thread_root_id.is_(None))
 ADD = Statement(insert(tables.messages))
 MESSAGE = MESSAGES.id == bindparam("message")
 GET = Statement(select(*rows.MESSAGE.columns).where(MESSAGE))
-CHANGING = ("version", "content", "updated_at", "deleted_at", "deleted_by", "edited_seq", "edited_at")
+CHANGING = ("version", "content", "updated_at", "deleted_at", "deleted_by", "edited_seq", "edited_at", "mentions")
 CHANGE = Statement(update(tables.messages).where(MESSAGE).values({name: bindparam(name) for name in CHANGING}))
 SENT_ID = Statement(
     select(*rows.SENT_ID.columns).where(

@@ -117,6 +117,17 @@ class Membership:
 
 
 @dataclass(frozen=True, slots=True)
+class Mentioned:
+    """Whom a message mentions, everybody if `user_id` is None, since which event of the log, and where in its content:
+    (start, length) in UTF-16 code units. Without places it does so no more.
+    """
+
+    user_id: UUID | None
+    since: int
+    places: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     id: UUID
     group_id: UUID
@@ -132,6 +143,7 @@ class Message:
     edited_seq: int | None = None
     edited_at: datetime | None = None
     thread_root_id: UUID | None = None
+    mentions: tuple[Mentioned, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ Two logs carry everything durable: `group_events` and `user_events`. Their `seq`
 order of commits, because whoever appends holds the lock on the log's owner (the row in `groups` or `users`).
 """
 
+import json
 import re
 from datetime import UTC, datetime
 from typing import Any, ClassVar
@@ -16,6 +17,7 @@ from sqlalchemy import (
     DateTime,
     Dialect,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     LargeBinary,
     MetaData,
@@ -30,8 +32,11 @@ from sqlalchemy import (
 from sqlalchemy.orm import declared_attr
 from sqlmodel import Field, SQLModel
 
+from .records import Mentioned
+
 NOT_DELETED = text("deleted_at IS NULL")
 IS_REPLY = text("thread_root_id IS NOT NULL")
+PRESENT, PRESENT_IN_SQLITE = text("present"), text("present = 1")
 
 metadata: MetaData = SQLModel.metadata
 metadata.naming_convention = {
@@ -58,6 +63,28 @@ class UtcDateTime(TypeDecorator[datetime]):
         if value is None or dialect.name != "sqlite":
             return value
         return value.replace(tzinfo=UTC)
+
+
+class Mentions(TypeDecorator[tuple[Mentioned, ...]]):
+    """Whom a message mentions, as JSON: `[user or null, since, start, length, start, length, ...]` for each. Null where
+    there is nobody, as in most messages.
+    """
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: tuple[Mentioned, ...] | None, dialect: Dialect) -> str | None:  # noqa: ARG002
+        if not value:
+            return None
+        flat = [[each.user_id and each.user_id.hex, each.since, *sum(each.places, ())] for each in value]
+        return json.dumps(flat, separators=(",", ":"))
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> tuple[Mentioned, ...]:  # noqa: ARG002
+        return tuple(_mentioned(*each) for each in json.loads(value)) if value else ()
+
+
+def _mentioned(user_id: str | None, since: int, *places: int) -> Mentioned:
+    return Mentioned(UUID(user_id) if user_id else None, since, tuple(zip(places[::2], places[1::2], strict=True)))
 
 
 def _moment(**options: Any) -> Any:
@@ -164,8 +191,9 @@ class MessageRow(Row, table=True):
     """A message as it is now. `seq` is its place in the log, `version` the seq of the last event that changed it.
 
     `edited_seq` is the event that gave it this content, null while that is the one that sent it. A deleted message
-    keeps its row and loses its content. `thread_root_id` is the message that it replies to or that what it replies to
-    does; no foreign key, because no row is removed and every send would have it checked.
+    keeps its row and loses its content; of `mentions` it keeps whom its events concern, and no place. `thread_root_id`
+    is the message that it replies to or that what it replies to does; no foreign key, because no row is removed and
+    every send would have it checked.
     """
 
     __table_args__ = (
@@ -200,6 +228,33 @@ class MessageRow(Row, table=True):
     edited_seq: int | None = _number(nullable=True)
     edited_at: datetime | None = _moment(nullable=True)
     thread_root_id: UUID | None = _id(nullable=True)
+    mentions: tuple[Mentioned, ...] = Field(sa_type=Mentions, nullable=True)
+
+
+class MentionRow(Row, table=True):
+    """That the message at `seq` of a group mentions somebody other than its sender: what `MessageRow.mentions` says, by
+    whom. `whom_id` is a user's id, or the group's own for everybody in it.
+
+    `since` is the event that mentioned them first, for ever; `present` says whether the message does so now.
+    """
+
+    __table_args__ = (
+        ForeignKeyConstraint(["group_id", "seq"], ["messages.group_id", "messages.seq"]),
+        # The inbox: the newest of each group before a moment.
+        Index(
+            "ix_mentions_present", "whom_id", "group_id", "created_at", "seq", "sender_id",
+            sqlite_where=PRESENT_IN_SQLITE, postgresql_where=PRESENT,
+        ),
+        {"sqlite_with_rowid": False},
+    )  # fmt: skip
+
+    whom_id: UUID = Field(sa_type=Uuid, primary_key=True)
+    group_id: UUID = Field(sa_type=Uuid, primary_key=True)
+    seq: int = _number(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    sender_id: UUID = _id("users.id")
+    created_at: datetime = _moment()
+    since: int = _number()
+    present: bool = Field()
 
 
 class MessageRevisionRow(Row, table=True):
@@ -310,6 +365,7 @@ tokens: Table = metadata.tables["tokens"]
 groups: Table = metadata.tables["groups"]
 memberships: Table = metadata.tables["memberships"]
 messages: Table = metadata.tables["messages"]
+mentions: Table = metadata.tables["mentions"]
 message_revisions: Table = metadata.tables["message_revisions"]
 reactions: Table = metadata.tables["reactions"]
 threads: Table = metadata.tables["threads"]

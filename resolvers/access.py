@@ -93,6 +93,11 @@ def allows(membership: Membership | None, operation: Operation) -> bool:
     return membership is not None and (membership.status, membership.role) in ALLOWED[operation]
 
 
+def may_mention_all(membership: Membership) -> bool:
+    """Whether `@all` in what a member writes means everybody. From others it is plain text, and not refused."""
+    return membership.role is not MEMBER
+
+
 def judge(standing: Standing | None, operation: Operation) -> Standing:
     """The standing, if it allows the operation.
 

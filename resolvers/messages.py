@@ -12,13 +12,13 @@ import failpoints
 from db import events, memberships, messages
 from db.engine import Transaction
 from db.events import GroupLog, Part
-from db.records import MESSAGE_KINDS, Group, GroupEventKind, Message, Standing
+from db.records import MESSAGE_KINDS, Group, GroupEventKind, Membership, Message, Standing
 from delivery.cohort import Cohort, Member
 from delivery.events import Event, Wants
 from delivery.feed import EndReason, Feed
 from delivery.stream import Seat
 
-from . import follows, text, threads
+from . import follows, mentions, text, threads
 from .access import Door, EventDoor, Operation, Viewer, judge, locked, readable
 from .cursors import Position, invalid_position, position
 from .filters import WINDOW, Filter
@@ -70,11 +70,11 @@ async def send(
     digest = _digest(group_id, content, reply_to_id)
 
     async def work(transaction: Transaction) -> Sent:
-        log, _ = await locked(transaction, viewer.id, group_id, Operation.SEND)
+        log, own = await locked(transaction, viewer.id, group_id, Operation.SEND)
         if client_id is not None and (earlier := await _earlier(transaction, viewer.id, client_id, digest)):
             return Sent(earlier, replayed=True)
         branch = await threads.branch(transaction, group_id, reply_to_id) if reply_to_id else None
-        message = await _append(transaction, log, viewer.id, content, client_id, branch and branch.root.id)
+        message = await _append(transaction, log, own, content, client_id, branch and branch.root.id)
         if branch:
             await threads.grow(transaction, log, branch, message)
             await follows.follow_by_reply(transaction, log, branch, message)
@@ -104,19 +104,21 @@ async def _earlier(transaction: Transaction, sender_id: UUID, client_id: str, di
 async def _append(
     transaction: Transaction,
     log: GroupLog,
-    sender_id: UUID,
+    own: Membership,
     content: str,
     client_id: str | None,
     thread_root_id: UUID | None = None,
 ) -> Message:
-    message_id = uuid7()
+    message_id, sender_id = uuid7(), own.user_id
     event = log.append(GroupEventKind.MESSAGE_SENT, sender_id, message_id=message_id)
     message = Message(
         id=message_id, group_id=log.group.id, seq=event.seq, version=event.seq, sender_id=sender_id, content=content,
         client_message_id=client_id, created_at=event.occurred_at, updated_at=event.occurred_at,
         thread_root_id=thread_root_id,
+        mentions=await mentions.find(transaction, own, content, event.seq),
     )  # fmt: skip
     await messages.add(transaction, message)
+    await mentions.keep(transaction, message)
     log.shows(message)
     return message
 

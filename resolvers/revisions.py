@@ -13,7 +13,7 @@ from db.events import GroupLog
 from db.records import GroupEventKind, Membership, Message, MessageRevision
 from settings import Settings
 
-from . import text, threads
+from . import mentions, text, threads
 from .access import Door, Operation, Viewer, allows, forbidden, locked
 from .refusals import ErrorCode, Refusal, conflict, not_found
 from .services import Services
@@ -40,14 +40,19 @@ async def edit(services: Services, viewer: Viewer, message_id: UUID, *, content:
         _check_in_time(services.settings, log, message, "edited")
         await _keep_content(transaction, message)
         event = log.append(GroupEventKind.MESSAGE_EDITED, viewer.id, message_id=message.id)
-        edited = replace(message, content=content, edited_seq=event.seq, edited_at=event.occurred_at)
+        mentioned = await mentions.find(transaction, own, content, event.seq, message.mentions)
+        edited = replace(
+            message, content=content, edited_seq=event.seq, edited_at=event.occurred_at, mentions=mentioned
+        )
+        await mentions.keep(transaction, edited, message.mentions)
         return await write_changed(transaction, log, edited)
 
     return await services.write(work)
 
 
 async def delete(services: Services, viewer: Viewer, message_id: UUID) -> Message:
-    """Empty a message for ever: its content, what it said before, and its reactions. Its row stays as a tombstone.
+    """Empty a message for ever: its content, what it said before, its mentions and reactions. Its row stays as a
+    tombstone.
 
     Senders delete their own, moderators and admins anybody's. One that is deleted already stays as it is, without an
     event. Raises NOT_FOUND, CONFLICT too late, and what the door raises.
@@ -65,7 +70,11 @@ async def delete(services: Services, viewer: Viewer, message_id: UUID) -> Messag
         await revisions.remove(transaction, message.id)
         await reactions.remove_all(transaction, message.id)
         event = log.append(GroupEventKind.MESSAGE_DELETED, viewer.id, message_id=message.id)
-        deleted = replace(message, content="", deleted_at=event.occurred_at, deleted_by=viewer.id)
+        deleted = replace(
+            message, content="", deleted_at=event.occurred_at, deleted_by=viewer.id,
+            mentions=mentions.without_places(message.mentions),
+        )  # fmt: skip
+        await mentions.keep(transaction, deleted, message.mentions)
         deleted = await write_changed(transaction, log, deleted)
         if deleted.thread_root_id is not None:
             await threads.shrink(transaction, log, deleted)

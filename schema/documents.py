@@ -30,6 +30,7 @@ from graphql import (
     visit,
 )
 
+from resolvers.mentions import MOST_MENTIONS
 from resolvers.pages import DEFAULT_PAGE, LARGEST_PAGE
 from resolvers.reactions import MOST_EMOJI
 from resolvers.refusals import ErrorCode, Refusal, bad_input
@@ -55,6 +56,7 @@ PAGES = frozenset({"myGroups", "members", "messages", "messageEvents", "myThread
 LISTS = {
     "groups": 1_000,
     "invitations": 100,
+    "mentions": MOST_MENTIONS,
     "myInvitations": 100,
     "reactions": MOST_EMOJI,
     "revisions": MOST_REVISIONS,

@@ -9,7 +9,7 @@ import strawberry
 
 from db import records
 from db.records import GroupEventKind
-from resolvers import cursors, messages
+from resolvers import cursors, mentions, messages
 from resolvers.filters import Filter
 from resolvers.history import Anchor, Around
 from resolvers.messages import EventPage, cursor_of, head_cursor, start_cursor
@@ -342,6 +342,22 @@ class Message(Node):
         return None if found is None else [_revision(each) for each in found]
 
     @strawberry.field(
+        description="The places of its `content` that mention somebody, in their order: at most 50. The server finds "
+        "them when it is sent or edited; none once it is deleted."
+    )
+    def mentions(self) -> list["Mention"]:
+        return [
+            Mention(user_id=user_id, start=start, length=length)
+            for (start, length), user_id in mentions.in_order(self.record)
+        ]
+
+    @strawberry.field(
+        description="Whether it mentions everybody in the group: `@all`, written by a moderator or an admin."
+    )
+    def mentions_all(self) -> bool:
+        return any(each.user_id is None and each.places for each in self.record.mentions)
+
+    @strawberry.field(
         description="What people reacted with, at most 20, in the order in which each was first there; none once it is "
         "deleted. Read when the message is shown: never older than `version`, possibly newer."
     )
@@ -363,6 +379,21 @@ class Message(Node):
 
 def _revision(record: records.MessageRevision) -> MessageRevision:
     return MessageRevision(content=record.content, version=record.version, created_at=record.created_at)
+
+
+@strawberry.type(description="A place in a message's content that mentions somebody.")
+class Mention:
+    user_id: strawberry.Private[UUID | None]
+    start: int = strawberry.field(
+        description="Where its `@` stands in `content`, in UTF-16 code units: as strings of JavaScript are indexed."
+    )
+    length: int = strawberry.field(description="Its length, with the `@`, in the same units.")
+
+    @strawberry.field(
+        description="Who is mentioned: a member when it was written, who may have left since. Null: `@all`, everybody."
+    )
+    def user(self, info: Info) -> User | None:
+        return None if self.user_id is None else user_at_once(info, self.user_id)
 
 
 @strawberry.type(description="All who reacted to a message with the same.")

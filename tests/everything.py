@@ -20,19 +20,21 @@ from tests.harness import Json
 from tests.harness.client import ROOT, JsonValue
 
 # What each way to ask for everything leaves out, which another asks for.
+OF_MESSAGES = ("reactions", "mentions", "mentionsAll", "revisions", "thread")
 WAYS = [
     frozenset({one_way, *rest})
-    for rest in (("reactions", "thread"), ("members", "messageEdge", "lastMessage", "firstUnread"))
+    for rest in (OF_MESSAGES, ("members", "messageEdge", "lastMessage", "firstUnread"))
     for one_way in ("edges", "nodes")
 ]
 # What cannot be asked for in a list without pages: the list can have a thousand entries.
-TOO_MUCH = {"groups": {"revisions", "reactions"}}
+TOO_MUCH = {"groups": {"revisions", "reactions", "mentions"}}
 
 
 @cache
 def documents(kind: OperationType) -> list[str]:
     """One for each root field, for an interface one for each of its types, and one for each way: connections by edges
-    or by nodes, with or without reactions. No type stands twice on one path. All of it together would be too complex.
+    or by nodes, with or without what is listed of messages. No type stands twice on one path. All of it together would
+    be too complex.
     """
     return list(dict.fromkeys(document for left_out in WAYS for document in _Everything(left_out).documents(kind)))
 

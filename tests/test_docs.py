@@ -15,7 +15,7 @@ from typer.main import get_command
 
 import dev
 from commands import parser
-from resolvers import groups, pages, reactions, revisions, text
+from resolvers import groups, mentions, pages, reactions, revisions, text
 from resolvers.refusals import ErrorCode
 from schema import documents, frames
 from settings import Settings
@@ -190,6 +190,8 @@ LIMITS: dict[str, tuple[int, ...]] = {
     "Characters of a group's description": (text.MAX_DESCRIPTION,),
     "Characters of a message's content": (text.MAX_CONTENT,),
     "Earlier contents of one message": (revisions.MOST_REVISIONS,),
+    "Places of a text that mention somebody": (mentions.MOST_MENTIONS,),
+    "People whom one message mentions, in all that it ever said": (mentions.MOST_MENTIONS,),
     "Characters of a reaction": (text.MAX_EMOJI,),
     "Different reactions to one message": (reactions.MOST_EMOJI,),
     "Characters of a `clientMessageId`": (text.MAX_CLIENT_MESSAGE_ID,),

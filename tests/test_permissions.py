@@ -261,6 +261,7 @@ def needs_viewer(group_id: str, user_id: str, message_id: str) -> Mapping[str, J
         "MarkGroupUnread": {"input": group | {"messageId": "nothing"}},
         "MarkThreadRead": {"input": message | {"upTo": 1}},
         "MessageReactions": {"id": message_id},
+        "MessageMentions": {"id": message_id},
         "Message": {"id": message["messageId"]},
         "MessagesAround": {"id": group_id, "around": {"firstUnread": True}},
         "MyGroupEvents": {"snapshot": True},

@@ -18,6 +18,7 @@ from db import (
     groups,
     history,
     memberships,
+    mentions,
     messages,
     reactions,
     revisions,
@@ -35,16 +36,8 @@ from schema import ids
 from tests.harness import Server, World
 
 MODULES: list[ModuleType] = [
-    events,
-    follows,
-    groups,
-    memberships,
-    messages,
-    reactions,
-    revisions,
-    threads,
-    unread,
-    users,
+    *(events, follows, groups, memberships, mentions, messages, reactions),
+    *(revisions, threads, unread, users),
 ]
 WRITES = {
     "ADD",
@@ -87,7 +80,7 @@ async def values_of(world: World) -> Mapping[str, Any]:
         "id_0": ids.group(group_id), "id_1": ids.user(bob.id), "id_2": ids.user(ada.id),
         "message": ids.message(message_id), "message_id_0": ids.message(message_id), "message_id_1": ids.user(bob.id),
         "root": ids.message(message_id), "root_id_0": ids.message(message_id), "root_id_1": ids.user(bob.id),
-        "thread": ids.message(message_id), "emoji": "tada",
+        "username_0": ada.username, "username_1": "nobody", "thread": ids.message(message_id), "emoji": "tada",
         "digest": digest(bob.token), "date": datetime.now(UTC), "seq": 0, "up_to": 100, "limit": 10,
     }  # fmt: skip
 
@@ -109,6 +102,7 @@ def reads() -> Mapping[str, Statement]:
         "standings": memberships._standings(2), "newest": messages._newest(2), "revisions": revisions._many(2),
         "reactions": reactions._many(2), "unread": unread._many(2), "first unread": unread._firsts(2),
         "since a date": history._since(3), "threads": threads._many(2), "follows": follows._many(2),
+        "named": mentions._named(2),
     }  # fmt: skip
     return found | after | several | rest
 

@@ -428,4 +428,6 @@ async def test_what_is_no_reply_is_sent_and_shown_without_a_statement_about_thre
         assert (event["message"]["id"], event["message"]["thread"]) == (sent["id"], None)
         assert statements
         for _, statement in statements:
-            assert "thread" not in statement.replace("messages.thread_root_id", "").replace("thread_root_id)", "")
+            assert "thread" not in statement.replace("messages.thread_root_id", "").replace(
+                "thread_root_id, mentions)", ""
+            )

@@ -64,13 +64,14 @@ async def _sent_by_an_earlier_judgement(
     services: Services, viewer: Viewer, group_id: UUID, *, content: str, client_message_id: str | None, **_: Any
 ) -> Sent:
     async with services.read() as transaction:
-        await access.readable(transaction, viewer.id, group_id)
+        own = (await access.readable(transaction, viewer.id, group_id)).membership
 
     async def work(transaction: Transaction) -> Sent:
         group = await groups.lock(transaction, group_id)
         assert group is not None
+        assert own is not None
         log = GroupLog(transaction, group)
-        message = await sending._append(transaction, log, viewer.id, content, client_message_id)
+        message = await sending._append(transaction, log, own, content, client_message_id)
         await log.write()
         return Sent(message, replayed=False)
 

@@ -1,0 +1,102 @@
+"""Mentions: where a text has them, and whom they mean when it is sent or edited. Knows nothing of SQL or GraphQL."""
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from operator import itemgetter
+from uuid import UUID
+
+from db import mentions
+from db.engine import Transaction
+from db.records import Membership, Mentioned, Message
+
+from . import text
+from .access import may_mention_all
+
+MOST_MENTIONS = 50  # places of a text that are looked at, and people that one message mentions in its life
+EVERYBODY = "all"
+# Thai to Khmer, kana, Han and Hangul: their words touch each other, or take endings.
+UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3040-\u318f\u3400-\u9fff\uac00-\ud7ff\uf900-\ufaff"
+LETTER = rf"[^\W{UNSPACED}\U00020000-\U0003ffff]"
+# Not inside a word, an e-mail address or a link.
+PLACE = re.compile(rf"(?<!{LETTER})(?<![@/.+-])@([A-Za-z0-9_.-]++)(?!{LETTER}|[@\u0300-\u036f])")
+ENDS_OF_SENTENCES = "._-"
+
+Place = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A place, in UTF-16 code units, that mentions whoever has the first of these names."""
+
+    start: int
+    names: Sequence[str]
+
+
+def candidates(content: str) -> list[Candidate]:
+    """The first so many places of a text that look like mentions."""
+    return list(islice(_candidates(content), MOST_MENTIONS)) if "@" in content else []
+
+
+def _candidates(content: str) -> Iterator[Candidate]:
+    for found in PLACE.finditer(content):
+        if names := _names(found[1].lower()):
+            yield Candidate(len(content[: found.start()].encode("utf-16-le")) // 2, names)
+
+
+def _names(run: str) -> Sequence[str]:
+    """A name may end as a sentence does: the longer one is meant, if somebody has it."""
+    either = dict.fromkeys((run, run.rstrip(ENDS_OF_SENTENCES)))
+    return [name for name in either if text.USERNAME.fullmatch(name)]
+
+
+async def find(
+    transaction: Transaction, own: Membership, content: str, since: int, before: Sequence[Mentioned] = ()
+) -> tuple[Mentioned, ...]:
+    """Whom the content mentions, written by this member in the event `since`; `before` is whom the message did until
+    then. Call it under the lock of the group: members count as they are now.
+    """
+    found = candidates(content)
+    known: dict[str, UUID | None] = {}
+    if names := {name for each in found for name in each.names} - {EVERYBODY}:
+        known |= await mentions.named(transaction, own.group_id, names)
+    if may_mention_all(own):
+        known[EVERYBODY] = None
+    return _merged(before, _places(found, known), since)
+
+
+def _places(found: Sequence[Candidate], known: Mapping[str, UUID | None]) -> dict[UUID | None, list[Place]]:
+    places: dict[UUID | None, list[Place]] = {}
+    for each in found:
+        name = next((name for name in each.names if name in known), None)
+        if name is not None:
+            places.setdefault(known[name], []).append((each.start, len("@" + name)))
+    return places
+
+
+def _merged(
+    before: Sequence[Mentioned], places: Mapping[UUID | None, Sequence[Place]], since: int
+) -> tuple[Mentioned, ...]:
+    merged = {each.user_id: replace(each, places=tuple(places.get(each.user_id, ()))) for each in before}
+    new = [Mentioned(whom, since, tuple(each)) for whom, each in places.items() if whom not in merged]
+    return (*merged.values(), *new[: MOST_MENTIONS - len(merged)])
+
+
+def in_order(message: Message) -> Sequence[tuple[Place, UUID | None]]:
+    """The places of its content that mention somebody, None for everybody."""
+    return sorted(((place, each.user_id) for each in message.mentions for place in each.places), key=itemgetter(0))
+
+
+def without_places(mentioned: Sequence[Mentioned]) -> tuple[Mentioned, ...]:
+    """What is left of them in a deleted message."""
+    return tuple(replace(each, places=()) for each in mentioned)
+
+
+async def keep(transaction: Transaction, message: Message, before: Collection[Mentioned] = ()) -> None:
+    """Write whom the message, whose row is there, mentions now beside its sender; `before` is what was written last."""
+    known = {each.user_id: bool(each.places) for each in before}
+    of_others = [each for each in message.mentions if each.user_id != message.sender_id]
+    await mentions.keep(transaction, message, [each for each in of_others if each.user_id not in known])
+    changed = [each for each in of_others if known.get(each.user_id, bool(each.places)) != bool(each.places)]
+    await mentions.change(transaction, message, changed)
