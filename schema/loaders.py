@@ -1,11 +1,12 @@
 """How nested fields are read: batched, behind a door, remembered for one operation or one event. Knows no SQL."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TypeVar
 from uuid import UUID
 
-from strawberry.dataloader import DataLoader
+from strawberry import dataloader
 
 from db.records import Follow, Group, Membership, Message, MessageRevision, Reacted, Reaction, Thread, Unread, User
 from resolvers import follows, groups, history, memberships, messages, reactions, revisions, threads, unread, users
@@ -23,6 +24,13 @@ PageKey = tuple[UUID, PageRequest]
 AroundKey = tuple[UUID, Around]
 ReadPages = Callable[[Services, Door, Sequence[K], Request], Awaitable[Mapping[K, Page[T] | Refusal]]]
 MembershipKey = tuple[UUID, UUID]
+
+
+class DataLoader(dataloader.DataLoader[K, T]):
+    """One that a field which is dropped, because another below the same null was refused, does not cancel for all."""
+
+    def load(self, key: K) -> Awaitable[T]:
+        return asyncio.shield(super().load(key))
 
 
 class Loaders:

@@ -28,6 +28,7 @@ from tests.harness import (
     World,
     eventually,
     operation,
+    refused,
 )
 from tests.harness.client import whole
 from tests.harness.world import PASSWORD
@@ -327,6 +328,57 @@ class Failing:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is tried again is tried again at once."""
     monkeypatch.setattr(following, "PAUSE_SECONDS", 0.001)
+
+
+def let_people_come_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on users are read once a field has been refused."""
+    refused, read_events, read_people = asyncio.Event(), messages.events_after, users.get_many
+
+    async def events_after(*arguments: Any, **more: Any) -> NoReturn:
+        try:
+            await read_events(*arguments, **more)
+        finally:
+            refused.set()
+        raise AssertionError("not refused")
+
+    async def get_many(*arguments: Any) -> Any:
+        await refused.wait()
+        return await read_people(*arguments)
+
+    monkeypatch.setattr("resolvers.messages.events_after", events_after)
+    monkeypatch.setattr("resolvers.users.get_many", get_many)
+
+
+async def test_a_refused_field_cancels_nothing_that_another_field_waits_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both show a user who is on the way when one of them is dropped, with the group that it is shown in."""
+    ada = await world.user()
+    group_id = await world.group(ada)
+    document = """query ($id: ID!) {
+      refused: group(id: $id) { createdBy { id } messageEvents(after: "nothing") { cursor } }
+      group(id: $id) { createdBy { id } }
+    }"""
+    let_people_come_late(monkeypatch)
+    with refused("CURSOR_INVALID") as refusal:
+        await ada.client.execute(document, {"id": group_id})
+    assert refusal.value.data == {"refused": None, "group": {"createdBy": {"id": ada.id}}}
+
+
+async def test_an_event_comes_though_a_field_in_it_is_refused_while_others_are_read(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada, bob = await world.users("ada", "bob")
+    document = """subscription { myGroupEvents(snapshot: true) {
+      actor { id } group { createdBy { id } messageEvents(after: "nothing") { cursor } }
+    } }"""
+    stream = await (await bob.socket()).subscribe(document)
+    await stream.next()
+    let_people_come_late(monkeypatch)
+    await world.group(ada, bob)
+    payload = await stream.next()
+    assert payload["data"]["myGroupEvents"] == {"actor": {"id": ada.id}, "group": None}
+    assert [error["extensions"]["code"] for error in payload["errors"]] == ["CURSOR_INVALID"]
 
 
 async def test_an_event_that_cannot_be_shown_comes_once_it_can(
