@@ -7,6 +7,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 Positive = Annotated[int, Field(gt=0)]
+MOST_SEEN_BY = 100  # people at one message, in a list without pages
 
 ORIGIN = re.compile(r"https?://[^/?#\s]+/?", re.IGNORECASE)
 POSTGRES_PREFIXES = ("postgresql+asyncpg://", "postgresql://", "postgres://")
@@ -56,6 +57,11 @@ class Settings(BaseSettings):
 
     message_edit_seconds: Annotated[int, Field(ge=0)] = Field(
         default=0, description="How long senders can edit and delete their messages; 0: for ever."
+    )
+
+    seen_by_members: Annotated[int, Field(ge=0, le=MOST_SEEN_BY)] = Field(
+        default=100,
+        description="Members that a group can have and still tell who has seen a message, at most 100; 0: never.",
     )
 
     max_body_bytes: Positive = Field(default=256 * 1024, description="The largest HTTP body.")

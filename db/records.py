@@ -77,6 +77,7 @@ class User:
     created_at: datetime
     disabled_at: datetime | None
     head_seq: int
+    shares_read_positions: bool
 
 
 @dataclass(frozen=True, slots=True)

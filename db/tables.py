@@ -28,6 +28,7 @@ from sqlalchemy import (
     UniqueConstraint,
     Uuid,
     text,
+    true,
 )
 from sqlalchemy.orm import declared_attr
 from sqlmodel import Field, SQLModel
@@ -126,6 +127,7 @@ class UserRow(Row, table=True):
     created_at: datetime = _moment()
     disabled_at: datetime | None = _moment(nullable=True)
     head_seq: int = _number(default=0)
+    shares_read_positions: bool = Field(default=True, sa_column_kwargs={"server_default": true()})
 
 
 class TokenRow(Row, table=True):

@@ -15,6 +15,7 @@ from .statements import COUNTS_REMEMBERED, Statement, numbered, parameters
 MEMBERSHIPS = tables.memberships.c
 MESSAGES = tables.messages.c
 POSITIONS = tables.read_positions.c
+USERS = tables.users.c
 
 OWN = and_(POSITIONS.user_id == MEMBERSHIPS.user_id, POSITIONS.group_id == MEMBERSHIPS.group_id)
 READ_SEQ = case((POSITIONS.read_seq > MEMBERSHIPS.joined_seq, POSITIONS.read_seq), else_=MEMBERSHIPS.joined_seq)
@@ -29,6 +30,7 @@ COUNT = select(func.count()).select_from(tables.messages).where(UNREAD).correlat
 FIRST = select(MESSAGES.id).where(UNREAD).order_by(MESSAGES.seq).limit(1).correlate(*OUTSIDE).scalar_subquery()
 FIRST_SEQ = select(MESSAGES.seq).where(UNREAD).order_by(MESSAGES.seq).limit(1).correlate(*OUTSIDE).scalar_subquery()
 SHOWN: tuple[ColumnElement[Any], ...] = (MEMBERSHIPS.group_id, READ_SEQ, COUNT, FIRST)
+SHARED: tuple[ColumnElement[Any], ...] = (MEMBERSHIPS.group_id, MEMBERSHIPS.user_id, POSITIONS.read_seq)
 
 POSITION = and_(POSITIONS.user_id == bindparam("user"), POSITIONS.group_id == bindparam("group"))
 KEPT = Statement(select(POSITIONS.read_seq).where(POSITION))
@@ -56,6 +58,33 @@ def _many(count: int) -> Statement:
 @lru_cache(COUNTS_REMEMBERED)
 def _firsts(count: int) -> Statement:
     return _of_groups(count, MEMBERSHIPS.group_id, FIRST_SEQ)
+
+
+@lru_cache(COUNTS_REMEMBERED)
+def _shared(count: int) -> Statement:
+    """What was before a member joined counts as read for them, and not as seen: only what they said is shown."""
+    of_members = tables.memberships.join(tables.read_positions, OWN)
+    return Statement(
+        select(*SHARED)
+        .select_from(of_members.join(tables.users, USERS.id == MEMBERSHIPS.user_id))
+        .where(
+            MEMBERSHIPS.group_id.in_(parameters(MEMBERSHIPS.group_id, count)),
+            MEMBERSHIPS.status == MembershipStatus.ACCEPTED.value,
+            USERS.shares_read_positions,
+        )
+        .order_by(MEMBERSHIPS.joined_seq)
+    )
+
+
+async def shared(transaction: Transaction, group_ids: Collection[UUID]) -> dict[UUID, dict[UUID, int]]:
+    """For each of these groups how far its members said they have read, those who share it, in the order in which they
+    joined. One statement.
+    """
+    found: dict[UUID, dict[UUID, int]] = {group_id: {} for group_id in group_ids}
+    values = numbered(MEMBERSHIPS.group_id, found)
+    for group_id, user_id, read_seq in await transaction.run(_shared(len(found)), values) if found else ():
+        found[group_id][user_id] = read_seq
+    return found
 
 
 async def get_many(transaction: Transaction, user_id: UUID, group_ids: Collection[UUID]) -> dict[UUID, Unread]:

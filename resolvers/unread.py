@@ -1,11 +1,11 @@
-"""What a member has read: saying how far, and what lies after that. Knows nothing of SQL or GraphQL."""
+"""What members have read: saying how far, what lies after that, who has seen what. Knows nothing of SQL or GraphQL."""
 
 from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID
 
-from db import events, memberships, messages, unread
+from db import events, memberships, messages, unread, users
 from db.engine import Transaction
-from db.records import Group, Standing, Unread, UserEvent, UserEventKind
+from db.records import Group, Message, Standing, Unread, UserEvent, UserEventKind
 
 from .access import Door, Operation, Viewer, judge
 from .pages import readable_of
@@ -93,3 +93,27 @@ async def of_groups(
         group_id: each if isinstance(each, Refusal) else found.get(group_id) or not_found("group")
         for group_id, each in opened.items()
     }
+
+
+async def seen_by(
+    services: Services, viewer: Viewer, door: Door, shown: Sequence[Message]
+) -> Sequence[Sequence[UUID] | None]:
+    """For each of these messages the members who said they have read as far, but its sender; in the order in which they
+    joined. All as of one moment.
+
+    None in a group of more members than the setting says, for a viewer who does not share their own positions, and
+    where the door refuses.
+    """
+    most = services.settings.seen_by_members
+    async with services.read() as transaction:
+        opened = await door.open(transaction, {message.group_id for message in shown})
+        own = (await users.get_many(transaction, [viewer.id])).get(viewer.id)
+        told = own is not None and own.shares_read_positions
+        small = [each.id for each in opened.values() if not isinstance(each, Refusal) and each.member_count <= most]
+        positions = await unread.shared(transaction, small if told else [])
+    return [
+        [user_id for user_id, seq in found.items() if seq >= message.seq and user_id != message.sender_id]
+        if (found := positions.get(message.group_id)) is not None
+        else None
+        for message in shown
+    ]

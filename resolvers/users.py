@@ -2,9 +2,10 @@
 
 import hashlib
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -219,19 +220,11 @@ def ended_token(data: Mapping[str, Any]) -> UUID:
     return UUID(hex=data["token"])
 
 
-async def update(services: Services, viewer: Viewer, given: Mapping[str, str | None]) -> User:
-    """Change the fields that are given: firstName, lastName (not null), nickname, avatarUrl (null clears). Raises
-    BAD_USER_INPUT.
+async def update(services: Services, viewer: Viewer, given: Mapping[str, Any]) -> User:
+    """Change the fields that are given: firstName, lastName, sharesReadPositions (not null), nickname, avatarUrl (null
+    clears). Raises BAD_USER_INPUT.
     """
-    checks = {"nickname": text.nickname, "avatar_url": text.avatar_url}
-    columns: dict[str, Any] = {}
-    for name, value in given.items():
-        check = checks.get(name)
-        columns[name] = (
-            check(value)
-            if check
-            else text.person_name({"first_name": "firstName", "last_name": "lastName"}[name], value)
-        )
+    columns = {name: CHECKS[name](value) for name, value in given.items()}
 
     async def work(transaction: Transaction) -> User:
         if columns:
@@ -239,6 +232,21 @@ async def update(services: Services, viewer: Viewer, given: Mapping[str, str | N
         return (await users.get_many(transaction, [viewer.id]))[viewer.id]
 
     return await services.write(work)
+
+
+def _checked_flag(value: bool | None) -> bool:
+    if value is None:
+        raise bad_input("sharesReadPositions must not be null.", field="sharesReadPositions")
+    return value
+
+
+CHECKS: Mapping[str, Callable[[Any], Any]] = {
+    "first_name": partial(text.person_name, "firstName"),
+    "last_name": partial(text.person_name, "lastName"),
+    "nickname": text.nickname,
+    "avatar_url": text.avatar_url,
+    "shares_read_positions": _checked_flag,
+}
 
 
 async def by_username(services: Services, username: str) -> User | None:

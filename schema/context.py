@@ -11,7 +11,7 @@ from db.records import User
 from resolvers.access import Viewer, ViewerDoor
 from resolvers.following import Following
 from resolvers.messages import Join
-from resolvers.refusals import unauthenticated
+from resolvers.refusals import ErrorCode, Refusal, unauthenticated
 from resolvers.services import Services
 from resolvers.users import Session
 
@@ -19,7 +19,17 @@ from .loaders import Loaders
 
 # What differs from viewer to viewer. A field that asks for the viewer and is not here fails in every cohort.
 VIEWER_FIELDS = frozenset(
-    {"viewerMembership", "viewerHasReacted", "viewerFollows", "revisions", "readSeq", "unreadCount", "firstUnread"}
+    {
+        "viewerMembership",
+        "viewerHasReacted",
+        "viewerFollows",
+        "revisions",
+        "seenBy",
+        "readSeq",
+        "unreadCount",
+        "firstUnread",
+        "sharesReadPositions",
+    }
 )
 
 # And the arguments that do: their values may stand in a variable, and so be known only when it is too late.
@@ -52,6 +62,15 @@ class Context:
         if self._session is None:
             raise unauthenticated()
         return self._session.viewer
+
+    async def is_viewer(self, user_id: UUID) -> bool:
+        """Whether that is who asks. Raises LookupError in an event that is shown to many."""
+        try:
+            return (await self.loaders()).viewer.id == user_id
+        except Refusal as refusal:
+            if refusal.code is ErrorCode.UNAUTHENTICATED:
+                return False
+            raise
 
     @property
     def people(self) -> Mapping[UUID, User]:

@@ -35,6 +35,7 @@ from resolvers.pages import DEFAULT_PAGE, LARGEST_PAGE
 from resolvers.reactions import MOST_EMOJI
 from resolvers.refusals import ErrorCode, Refusal, bad_input
 from resolvers.revisions import MOST_REVISIONS
+from settings import MOST_SEEN_BY
 
 from .execution import Plan
 
@@ -60,6 +61,7 @@ LISTS = {
     "myInvitations": 100,
     "reactions": MOST_EMOJI,
     "revisions": MOST_REVISIONS,
+    "seenBy": MOST_SEEN_BY,
     "__schema": 500,
     "__type": 100,
 }

@@ -54,6 +54,10 @@ class UpdateViewerInput:
     avatar_url: str | None = strawberry.field(
         default=UNSET, description="An http(s) URL or a path that begins with `/`; null removes it."
     )
+    shares_read_positions: bool | None = strawberry.field(
+        default=UNSET,
+        description="Whether others see in `seenBy` how far you have read, and you see it of them; not null.",
+    )
 
 
 @strawberry.input(description="The group to create.")

@@ -85,6 +85,10 @@ class Loaders:
         return DataLoader(self._revisions)
 
     @cached_property
+    def seen_by(self) -> DataLoader[Message, Sequence[UUID] | None]:
+        return DataLoader(self._seen_by)
+
+    @cached_property
     def reactions(self) -> DataLoader[Message, Sequence[Reaction]]:
         return DataLoader(self._reactions)
 
@@ -162,6 +166,9 @@ class Loaders:
 
     async def _revisions(self, shown: list[Message]) -> Sequence[Sequence[MessageRevision] | None]:
         return await revisions.get_many(self.services, self.viewer, self.door, shown)
+
+    async def _seen_by(self, shown: list[Message]) -> Sequence[Sequence[UUID] | None]:
+        return await unread.seen_by(self.services, self.viewer, self.door, shown)
 
     async def _reactions(self, shown: list[Message]) -> Sequence[Sequence[Reaction] | Refusal]:
         return await reactions.get_many(self.services, self._viewer, self.door, shown)

@@ -65,7 +65,11 @@ class Mutation:
         self, info: Info, input: Input[inputs.UpdateViewerInput]
     ) -> payloads.UpdateViewerPayload | None:
         fields = given(
-            first_name=input.first_name, last_name=input.last_name, nickname=input.nickname, avatar_url=input.avatar_url
+            first_name=input.first_name,
+            last_name=input.last_name,
+            nickname=input.nickname,
+            avatar_url=input.avatar_url,
+            shares_read_positions=input.shares_read_positions,
         )
         user = await users.update(info.context.services, await info.context.viewer(), fields)
         return payloads.UpdateViewerPayload(viewer=User(record=user))

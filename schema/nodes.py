@@ -51,6 +51,13 @@ class User(Node):
         full_name = f"{self.record.first_name} {self.record.last_name}".strip()
         return self.record.nickname or full_name or self.record.username
 
+    @strawberry.field(
+        description="Whether others see in `Message.seenBy` how far you have read, and you see it of them. Null for "
+        "everybody but you: it is nobody else's to know."
+    )
+    async def shares_read_positions(self, info: Info) -> bool | None:
+        return self.record.shares_read_positions if await info.context.is_viewer(self.record.id) else None
+
 
 def user_at_once(info: Info, user_id: UUID) -> Any:
     """The user where it was read with what is shown, else something to wait for: a task for each sender of a page, or

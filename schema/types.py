@@ -376,6 +376,17 @@ class Message(Node):
     def thread(self, info: Info) -> "Thread | None":
         return thread(info, self.record)
 
+    @strawberry.field(
+        description="The members who have seen it, in the order in which they joined: those but its sender who marked "
+        "the group as read up to here or beyond. Who does not share how far they have read is not among them. Null for "
+        "you while you do not (`sharesReadPositions`), and in groups that are too large for it, by default those of "
+        "more than 100 members. No event tells of a change: ask again."
+    )
+    async def seen_by(self, info: Info) -> list[User] | None:
+        loaders = await info.context.loaders()
+        found = await loaders.seen_by.load(self.record)
+        return None if found is None else [User(record=each) for each in await loaders.user.load_many(found)]
+
 
 def _revision(record: records.MessageRevision) -> MessageRevision:
     return MessageRevision(content=record.content, version=record.version, created_at=record.created_at)

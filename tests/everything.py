@@ -20,14 +20,14 @@ from tests.harness import Json
 from tests.harness.client import ROOT, JsonValue
 
 # What each way to ask for everything leaves out, which another asks for.
-OF_MESSAGES = ("reactions", "mentions", "mentionsAll", "revisions", "thread")
+OF_MESSAGES = ("reactions", "mentions", "mentionsAll", "revisions", "thread", "seenBy", "sharesReadPositions")
 WAYS = [
     frozenset({one_way, *rest})
     for rest in (OF_MESSAGES, ("members", "messageEdge", "lastMessage", "firstUnread"))
     for one_way in ("edges", "nodes")
 ]
 # What cannot be asked for in a list without pages: the list can have a thousand entries.
-TOO_MUCH = {"groups": {"revisions", "reactions", "mentions"}}
+TOO_MUCH = {"groups": {"revisions", "reactions", "mentions", "seenBy"}}
 
 
 @cache

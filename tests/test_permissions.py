@@ -271,6 +271,7 @@ def needs_viewer(group_id: str, user_id: str, message_id: str) -> Mapping[str, J
         "Node": {"id": group_id},
         "RemoveMember": {"input": subject},
         "RemoveReaction": {"input": message | {"emoji": "tada"}},
+        "SeenBy": {"id": message_id},
         "SendGroupMessage": {"input": group | {"content": "hello"}},
         "Thread": {"id": message_id},
         "UnfollowThread": {"input": message},

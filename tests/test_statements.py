@@ -102,7 +102,7 @@ def reads() -> Mapping[str, Statement]:
         "standings": memberships._standings(2), "newest": messages._newest(2), "revisions": revisions._many(2),
         "reactions": reactions._many(2), "unread": unread._many(2), "first unread": unread._firsts(2),
         "since a date": history._since(3), "threads": threads._many(2), "follows": follows._many(2),
-        "named": mentions._named(2),
+        "named": mentions._named(2), "seen by": unread._shared(2),
     }  # fmt: skip
     return found | after | several | rest
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from settings import Settings
 from tests.folding import Device
 from tests.harness import Json, Person, Server, Stack, World, refused, serving
+from tests.test_seen_by import seen_by
 from tests.test_unread import mark, mark_unread, unread
 
 ADA, BOB, CYD = range(3)  # ada is the admin and stays; bob's device is told where he is
@@ -49,6 +50,18 @@ class Model:
         if seq != self.read_seq(who):
             self.kept[who] = seq
             self.told += [seq] if who == BOB else []
+
+    def seen_by(self, people: Sequence[Person]) -> list[list[str]]:
+        """Who said they had read as far as each message, by looking at every member."""
+        members = sorted(self.joined, key=lambda who: self.joined[who])
+        return [
+            [
+                people[who].id
+                for who in members
+                if self.kept.get(who, 0) >= message["seq"] and people[who].id != message["sender"]["id"]
+            ]
+            for message in self.messages
+        ]
 
     def unread(self, who: int, person: Person) -> Json:
         """By looking at every message there is."""
@@ -114,6 +127,7 @@ class Play:
         for who in self.model.joined:
             person = self.people[who]
             assert await unread(person, self.group_id) == self.model.unread(who, person)
+            assert await seen_by(person, self.group_id) == self.model.seen_by(self.people)
 
 
 async def told(device: Device, group_id: str) -> list[int]:
