@@ -21,7 +21,7 @@ from .events import Batch, Event, Head, Hint, Log, Reader
 from .feed import EndReason
 
 BATCH = 200
-HEADS_PER_STATEMENT = 5_000
+HEADS_PER_STATEMENT = 500  # 5 ms of the event loop on SQLite; 5,000 at once were 36
 HINTS_PER_TEXT = 100  # of 60 bytes at most; the bus carries 7,000
 READ_ATTEMPTS = 8  # with the pauses below about ten seconds
 FIRST_PAUSE = 0.05
@@ -401,11 +401,18 @@ class Streams:
 
     async def check_heads(self) -> None:
         """Ask how far every followed log has come: what bounds a hint that was lost. Raises what the reader raises."""
-        applied = {followed: stream.applied for followed, stream in self._streams.items()}
-        for followed, head in (await self._heads(tuple(applied))).items():
-            if stream := self._streams.get(followed):
+        followed = tuple(self._streams.values())
+        for start in range(0, len(followed), HEADS_PER_STATEMENT):
+            await self._check(followed[start : start + HEADS_PER_STATEMENT])
+            await asyncio.sleep(0)  # a reader may take no turn by itself: others have one
+
+    async def _check(self, streams: Sequence[Stream]) -> None:
+        applied = [stream.applied for stream in streams]
+        heads = await self.reader.heads([stream.log for stream in streams])
+        for stream, seq in zip(streams, applied, strict=True):
+            if head := heads.get(stream.log):
                 stream.hint(head.seq)
-                if head.seq < applied[followed]:
+                if head.seq < seq:
                     stream.start_over()
 
     def _recovered(self) -> None:

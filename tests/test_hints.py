@@ -1,6 +1,7 @@
 """News travel between processes by their hints alone, on every broker that processes can share."""
 # ruff: noqa: ARG002  (a log without end needs to know nothing of what it is asked)
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from delivery.bus import Bus
 from delivery.events import Batch, Event, Head, Hint, Log
 from delivery.feed import EndReason
-from delivery.stream import CHANNELS, Streams
+from delivery.stream import CHANNELS, HEADS_PER_STATEMENT, Streams
 from tests.engines import Postgres
 from tests.harness import Node, Stack, World, as_environment, eventually
 
@@ -45,6 +46,36 @@ class Listener:
 
     def end(self, reason: EndReason) -> None:
         raise AssertionError(reason)
+
+
+class WatchedLogs(EndlessLogs):
+    """Notes for how many heads it was asked at a time, and in which turn of the loop; it waits for nothing."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, int]] = []
+        self.turn = 0
+
+    async def heads(self, logs: Sequence[Log]) -> Mapping[Log, Head]:
+        self.asked.append((len(logs), self.turn))
+        return await super().heads(logs)
+
+    async def turns(self) -> None:
+        while True:
+            self.turn += 1
+            await asyncio.sleep(0)
+
+
+async def test_a_check_of_many_heads_leaves_turns_of_the_loop_to_others() -> None:
+    logs, reader = [Log("group", UUID(int=number)) for number in range(2 * HEADS_PER_STATEMENT + 1)], WatchedLogs()
+    async with Bus("memory://") as bus, Streams(bus, reader, NEVER) as streams:
+        await streams.seats(logs, UUID(int=1), Listener())
+        reader.asked.clear()
+        others = asyncio.create_task(reader.turns())
+        await streams.check_heads()
+        others.cancel()
+    sizes, turns = zip(*reader.asked, strict=True)
+    assert sizes == (HEADS_PER_STATEMENT, HEADS_PER_STATEMENT, 1)
+    assert len(set(turns)) == len(turns)
 
 
 async def test_a_flood_of_hints_at_once_reaches_another_process(node_stack: Stack) -> None:
