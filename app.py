@@ -21,6 +21,7 @@ from db.engine import Appended, Database, Unavailable
 from db.lock import LockError, ServerLock
 from db.migrate import NotYet, SchemaError, ensure, is_current
 from delivery.bus import BrokerAway, Bus, BusUnavailable
+from delivery.events import Batch, Hint
 from delivery.stream import Streams
 from logs import PlainRefusals, RequestIds, StartRefused, configure_logs
 from resolvers.passwords import Hasher
@@ -111,7 +112,11 @@ class Process:
                 raise SystemExit(STARTUP_FAILURE) from None
 
     def _announce(self, appended: Sequence[Appended]) -> None:
-        self.streams.announce((hint_of(each), batch_of(each)) for each in appended)
+        self.streams.announce(map(self._news, appended))
+
+    def _news(self, appended: Appended) -> tuple[Hint, Batch | None]:
+        hint = hint_of(appended)
+        return hint, batch_of(appended) if hint.log in self.streams else None
 
     async def graphql(self, request: Request) -> ASGIApp:
         if request.method == "POST":

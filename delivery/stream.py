@@ -310,6 +310,10 @@ class Streams:
     def __len__(self) -> int:
         return len(self._streams)
 
+    def __contains__(self, log: Log) -> bool:
+        """Whether anybody here follows it."""
+        return log in self._streams
+
     def own(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """A task that ends with these streams at the latest."""
         task = asyncio.create_task(work)
@@ -319,7 +323,7 @@ class Streams:
 
     def announce(self, committed: Iterable[tuple[Hint, Batch | None]]) -> None:
         """Tell every process how far these logs have come: this one at once, the others through the bus. A batch is
-        what was appended, where it is known.
+        what was appended, where it is known and the log is followed here.
 
         Never waits and never raises: what is committed stays committed. Only the newest seq of a log waits to be
         published, so what waits is bounded by the number of logs.

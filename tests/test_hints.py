@@ -9,12 +9,16 @@ from uuid import UUID
 
 import pytest
 
+import app
+from db.engine import Appended
 from delivery.bus import Bus
 from delivery.events import Batch, Event, Head, Hint, Log
 from delivery.feed import EndReason
 from delivery.stream import CHANNELS, HEADS_PER_STATEMENT, Streams
+from schema import ids
 from tests.engines import Postgres
 from tests.harness import Node, Stack, World, as_environment, eventually
+from tests.inside import followers
 
 NEVER = 3_600.0
 """Seconds between two checks of the heads: nothing but a hint tells of news."""
@@ -135,3 +139,23 @@ async def test_nodes_on_postgresql_alone_go_on_when_it_has_crashed_and_come_back
             await eventually(node.is_ready)
         await world.send(ada, group, "back")
         assert (await messages.event())["message"]["content"] == "back"
+
+
+async def test_a_commit_that_nobody_here_follows_is_not_made_into_events(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Appended] = []
+    make = app.batch_of
+
+    def counted(appended: Appended) -> Batch | None:
+        made.append(appended)
+        return make(appended)
+
+    monkeypatch.setattr(app, "batch_of", counted)
+    ada = await world.user()
+    group = await world.group(ada)
+    await world.send(ada, group)
+    assert made == []
+    messages = await ada.messages(group)
+    await eventually(lambda: followers(world.server, ids.group(group)) == 1)
+    assert (await world.send(ada, group))["seq"] == (await messages.event())["seq"] == made[-1].seq
