@@ -28,10 +28,9 @@ async def follow_by_reply(transaction: Transaction, log: GroupLog, branch: Branc
             starts[branch.root.sender_id] = branch.root.seq
     new = [user_id for user_id in starts if await follows.kept(transaction, user_id, branch.root.id) is None]
     logs = await events.lock_users(transaction, new) if new else UserLogs(transaction, {})
-    for user_id in logs.heads:
-        if await follows.kept(transaction, user_id, branch.root.id) is None:
-            await follows.keep(transaction, user_id, branch.root, starts[user_id])
-            _tell(logs, user_id, branch.root, actor_id=reply.sender_id)
+    for user_id in logs.heads:  # who began to follow meanwhile has taken the key: it is judged again
+        await follows.keep(transaction, user_id, branch.root, starts[user_id])
+        _tell(logs, user_id, branch.root, actor_id=reply.sender_id)
     await logs.write()
 
 

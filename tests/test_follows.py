@@ -159,6 +159,19 @@ async def test_of_replies_at_once_each_makes_its_sender_follow_once(world: World
         await device.nothing()
 
 
+async def test_of_a_reply_and_a_follow_at_once_one_begins_and_is_told(world: World) -> None:
+    ada, *people = await world.users("ada", "bob", "cyd", "dan", "eve")
+    group_id = await world.group(ada, *people)
+    root = await world.send(ada, group_id)
+    await reply(ada, group_id, root)
+    devices = [await person.group_events() for person in people]
+    await asyncio.gather(*(change for each in people for change in (follow(each, root), reply(each, group_id, root))))
+    for person, device in zip(people, devices, strict=True):
+        assert (await own(person, root))["viewerFollows"]
+        assert (await device.event())["__typename"] == "ThreadChangedEvent"
+        await device.nothing()
+
+
 # What is unread
 
 
@@ -210,16 +223,18 @@ async def test_a_mark_never_goes_back_and_one_that_moves_nothing_tells_nobody(wo
         await device.nothing()
 
 
-async def test_each_viewer_of_an_event_is_shown_what_the_thread_is_to_them(world: World) -> None:
+@pytest.mark.parametrize("field", OWN.split())
+async def test_each_viewer_of_an_event_is_shown_what_the_thread_is_to_them(world: World, field: str) -> None:
     ada, bob, cyd = await world.users("ada", "bob", "cyd")
     group_id = await world.group(ada, bob, cyd)
     root = await world.send(ada, group_id)
     given = {"groupId": group_id, "after": await ada.head(group_id)}
-    streams = [await (await person.socket()).subscribe(FOLLOW, given) for person in (ada, bob, cyd)]
+    document = FOLLOW.replace(OWN, field)
+    streams = [await (await person.socket()).subscribe(document, given) for person in (ada, bob, cyd)]
     sent = await reply(bob, group_id, root)
     expected = [following(root["seq"], 1), following(sent["seq"], 0), NOT_FOLLOWED]
     for stream, wanted in zip(streams, expected, strict=True):
-        assert (await stream.event())["message"]["threadRoot"]["thread"] == wanted
+        assert (await stream.event())["message"]["threadRoot"]["thread"] == {field: wanted[field]}
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -326,6 +341,10 @@ async def test_threads_of_a_group_come_and_go_with_the_membership(world: World) 
     assert await listed(bob) == [root["id"]]
     await bob.run("LeaveGroup", input={"groupId": group_id})
     await reply(ada, group_id, root)
+    assert await listed(bob) == []
+    await ada.run("InviteMember", input={"groupId": group_id, "userId": bob.id})
+    assert await listed(bob) == []
+    await bob.run("AnswerInvitation", input={"groupId": group_id, "accept": False})
     assert await listed(bob) == []
     await ada.run("AddMember", input={"groupId": group_id, "userId": bob.id})
     assert await listed(bob) == [root["id"]]

@@ -15,6 +15,7 @@ from tests.inside import process_of
 CONTENT = "subscription($groupId: ID!, $after: String) { groupMessages(groupId: $groupId, after: $after) { %s } }"
 PLAIN = CONTENT % "seq cursor message { content deletedAt sender { displayName } }"
 OF_GROUP = CONTENT % "seq cursor message { content group { name } }"
+OF_THREAD = CONTENT % "seq cursor message { threadRoot { content thread { replyCount } } }"
 OF_VIEWER = CONTENT % "seq cursor message { group { viewerMembership { user { id } } } }"
 
 
@@ -73,6 +74,24 @@ async def test_nothing_is_shown_again_that_has_changed_meanwhile(world: World, m
     for document in (PLAIN, OF_GROUP):
         (event, _) = await replayed(ada, document, group_id, start, 2)
         assert event["message"]["content"] == ""
+
+
+async def test_no_thread_is_shown_again_that_has_changed_meanwhile(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replays, "SECONDS", 60)
+    ada = await world.user("ada")
+    group_id = await world.group(ada)
+    root = await world.send(ada, group_id)
+    start = await ada.head(group_id)
+    for count in (1, 2, 3):
+        reply = {"groupId": group_id, "content": f"number {count}", "replyToId": root["id"]}
+        await ada.run("SendGroupMessage", input=reply)
+        first, *_ = await replayed(ada, OF_THREAD, group_id, start, count)
+        assert first["message"]["threadRoot"] == {"content": "hello", "thread": {"replyCount": count}}
+    await ada.run("EditMessage", input={"messageId": root["id"], "content": "edited"})
+    first, *_ = await replayed(ada, OF_THREAD, group_id, start, 4)
+    assert first["message"]["threadRoot"]["content"] == "edited"
 
 
 async def test_what_differs_from_viewer_to_viewer_is_shared_with_nobody(
