@@ -123,7 +123,7 @@ async def test_what_a_cohort_is_shown_of_every_field_is_what_each_member_is_show
         await world.send(ada, group_id, "hello")
         live = {person: await stream.event() for person, stream in together.items()}
         for person, event in live.items():
-            resumed = document.replace(
+            resumed = document.replace("($groupId: ID!)", "($groupId: ID!, $after: String!)").replace(
                 "groupMessages(groupId: $groupId)", "groupMessages(groupId: $groupId, after: $after)"
             )
             alone = await (await person.socket()).subscribe(resumed, variables(resumed, given))

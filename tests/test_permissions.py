@@ -1,18 +1,15 @@
 """Who may do what in a group: the one table of the code, tried out row by row; and that nobody else learns anything."""
 
 import json
-import re
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 
 import pytest
-from graphql import OperationType
 
 from resolvers.access import Operation
 from schema import ids
-from tests.everything import documents, texts, variables
-from tests.harness import GraphQLFailure, Json, Person, Server, Subscription, World, operation, refused
+from tests.harness import GraphQLFailure, Json, Person, Server, World, operation, refused
 from tests.harness.client import ROOT, JsonValue
 from tests.permission_table import SHOWN, permission_table
 from tests.standings import (
@@ -24,7 +21,6 @@ from tests.standings import (
     MEMBER,
     MEMBERS,
     NO_MEMBERS,
-    PENDING,
     Scene,
     Standing,
     scene_for,
@@ -34,7 +30,6 @@ from tests.standings import (
 OPERATIONS = ROOT / "graphql" / "operations"
 NEEDS_NOBODY = {"Login", "Register"}
 READS = ("Group", "GroupHistory", "GroupMembers", "GroupMessageEvents")
-Texts = set[tuple[str, str]]
 
 
 def named(standing: Standing) -> str:
@@ -338,104 +333,3 @@ async def test_an_id_of_no_group_is_not_found_wherever_a_group_is_needed(world: 
             await (await socket.follow("GroupMessages", groupId=group_id)).event()
     for group_id in nothing:
         assert await scene.actor.run("Node", id=group_id) is None
-
-
-# Nothing of a group in any field of any type
-
-
-async def seen_by(person: Person, scenes: Mapping[Standing, Scene], message_id: str, cursor: str) -> Texts:
-    """All texts that any query shows to a person who knows all ids, with where they were found."""
-    scene = scenes[MEMBER]
-    people = (scene.admin, scene.member, *(each.actor for each in scenes.values() if each.actor is person))
-    known = {
-        "Group": [scene.group_id],
-        "Membership": [membership_id(each, scene.group_id) for each in people],
-        "Message": [message_id],
-        "User": [each.id for each in (*people, *(each.actor for each in scenes.values()))],
-    }
-    seen: Texts = set()
-    for document in documents(OperationType.QUERY):
-        node = re.search(r"node\(id: \$id\) { \.\.\. on (\w+)", document)
-        for node_id in known["Message" if "{ message(id" in document else node[1] if node else "Group"]:
-            given = variables(document, {"id": node_id, "username": scene.member.username, "after": cursor})
-            answer = (await person.client.raw(document, given)).json()
-            codes = {error["extensions"]["code"] for error in answer.get("errors", ())}
-            assert codes <= {"FORBIDDEN"}, answer["errors"]
-            seen |= set(texts(answer))
-    return seen
-
-
-@pytest.fixture(scope="session")
-async def secrets(scenes: Mapping[Standing, Scene]) -> tuple[set[str], str, str]:
-    """What a member sees of the group and nobody else does; and the ids of a message and of a position in it."""
-    scene = scenes[MEMBER]
-    world, secret = scene.world, scene.secret
-    await scene.admin.run("UpdateGroup", **scene.input(description=f"{secret} description"))
-    message = await world.send(scene.member, scene.group_id, f"{secret} before", f"{secret} id")
-    edited = {"messageId": message["id"], "content": f"{secret} content"}
-    await scene.member.run("EditMessage", input=edited)
-    await scene.member.run("AddReaction", input={"messageId": message["id"], "emoji": "a-secret-emoji"})
-    reply = {"groupId": scene.group_id, "content": f"{secret} reply", "replyToId": message["id"]}
-    await scene.admin.run("SendGroupMessage", input=reply)
-    known = message["id"], (await scene.admin.run("Group", id=scene.group_id))["startCursor"]
-    public = {text for _, text in await seen_by(await world.user(), scenes, *known)} | {scene.group_id}
-    found = {text for _, text in await seen_by(scene.admin, scenes, *known)} - public
-    said = {f"{secret} {what}" for what in ("description", "before", "content", "id", "reply")}
-    assert {secret, message["id"], "a-secret-emoji"} | said <= found
-    return found, *known
-
-
-@pytest.mark.parametrize("standing", NO_MEMBERS, ids=named)
-async def test_no_field_of_any_type_shows_anything_of_a_group_to_who_is_not_a_member(
-    scenes: Mapping[Standing, Scene], secrets: tuple[set[str], str, str], standing: Standing
-) -> None:
-    hidden, *known = secrets
-    shown = await seen_by(scenes[standing].actor, scenes, *known)
-    leaked = {(path, text) for path, text in shown if text in hidden or scenes[standing].secret in text}
-    assert not leaked - allowed(standing, shown)
-
-
-def allowed(standing: Standing, shown: Texts) -> Texts:
-    """One's own membership without its group, and one's own open invitation."""
-    paths: set[str] = set()
-    if standing.status is not None:
-        paths |= {"data.node.id", "data.node.createdAt"}
-    if standing.status is PENDING:
-        paths |= {f"data.myInvitations.{name}" for name in ("groupName", "groupDescription", "createdAt")}
-    return {(path, text) for path, text in shown if path in paths}
-
-
-@pytest.mark.parametrize("standing", NO_MEMBERS, ids=named)
-async def test_no_field_of_any_event_shows_anything_of_a_group_to_who_is_not_a_member(
-    world: World, scenes: Mapping[Standing, Scene], standing: Standing
-) -> None:
-    scene = scenes[standing]
-    given = {"groupId": scene.group_id, "after": await scene.head()}
-    async with world.server.socket(scene.actor.token) as socket, world.server.socket(scene.member.token) as other:
-        streams = [
-            await socket.subscribe(document, variables(document, given))
-            for document in documents(OperationType.SUBSCRIPTION)
-        ]
-        first = [await answered(stream) for stream in streams]
-        refusals = [isinstance(each, list) for each in first]
-        of_messages = ["groupMessages" in document for document in documents(OperationType.SUBSCRIPTION)]
-        assert refusals == of_messages, "groupMessages is refused, and no other"
-        assert scene.secret not in json.dumps(without_invitations(first) if standing is INVITED else first)
-        witness = await other.follow("GroupMessages", groupId=scene.group_id, after=given["after"])
-        await scene.admin.run("UpdateGroup", **scene.input(description=f"{scene.secret} {uuid.uuid4().hex}"))
-        await world.send(scene.member, scene.group_id, scene.secret)
-        await witness.event()
-        await socket.ping()
-        assert [list(stream.waiting) for stream in streams] == [[] for _ in streams]
-
-
-async def answered(stream: Subscription) -> JsonValue:
-    """The first event, which a stream with a snapshot begins with, or the errors of a refusal."""
-    try:
-        return await stream.event()
-    except GraphQLFailure as failure:
-        return failure.errors
-
-
-def without_invitations(payloads: list[JsonValue]) -> list[JsonValue]:
-    return [{**each, "invitations": None} if isinstance(each, dict) else each for each in payloads]

@@ -33,8 +33,9 @@ LINES: Mapping[str, tuple[str, ...]] = {
         "test_seeds.test_a_removed_member_gets_nothing_that_was_sent_after_the_removal",
     ),
     "No message leaks to who is not a member": (
-        "test_permissions.test_no_field_of_any_type_shows_anything_of_a_group_to_who_is_not_a_member",
-        "test_permissions.test_no_field_of_any_event_shows_anything_of_a_group_to_who_is_not_a_member",
+        "test_leaks.test_what_is_said_in_a_group_is_shown_to_those_who_may_see_it_and_to_nobody_else",
+        "test_leaks.test_no_byte_that_an_outsider_gets_depends_on_what_happens_in_the_group",
+        "test_leaks.test_whoever_is_removed_gets_the_end_of_every_stream_and_nothing_that_came_after",
         "test_permissions.test_a_refusal_does_not_tell_who_is_in_the_group",
     ),
     "Who is online gets a message at once, others at their next login": (
