@@ -4,7 +4,9 @@ import json
 import logging
 import secrets
 import sys
+from collections.abc import MutableMapping
 from contextlib import suppress
+from contextvars import ContextVar
 from typing import Any
 
 import orjson
@@ -14,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from settings import Settings
 
 QUIET = ("alembic", "httpx2", "strawberry", "sqlalchemy", "aiosqlite", "asyncio")
+REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 INVALID_FRAME = "Invalid UTF-8 sequence received from client"
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
@@ -36,6 +39,12 @@ def _json(value: Any, **_: Any) -> str:
         return json.dumps(value, default=str)
 
 
+def _with_request_id(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    if (request_id := REQUEST_ID.get()) is not None:
+        line["request_id"] = request_id
+    return line
+
+
 def _is_ours(record: logging.LogRecord) -> bool:
     """What any client can cause with a bad frame is no error of the server's."""
     return INVALID_FRAME not in str(record.msg)
@@ -45,7 +54,7 @@ def configure_logs(settings: Settings) -> None:
     """structlog for ours, the same lines for what libraries log."""
     level = LEVELS[settings.log_level]
     shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
+        _with_request_id,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
@@ -117,8 +126,8 @@ class RequestIds:
                 message["headers"] = [*message.get("headers", ()), header]
             await send(message)
 
-        bound = structlog.contextvars.bind_contextvars(request_id=request_id)
+        outside = REQUEST_ID.set(request_id)
         try:
             await self._app(scope, receive, send_with_id)
         finally:
-            structlog.contextvars.reset_contextvars(**bound)
+            REQUEST_ID.reset(outside)
