@@ -26,7 +26,7 @@ from typing import ClassVar
 
 import psutil
 
-from tests.processes import MYSELF, Identity, end, free_port, spawn
+from tests.processes import MYSELF, Identity, end, free_port, is_free, spawn
 
 FOLDER_PREFIX = "parley-engine-"
 START_SECONDS = 30
@@ -87,7 +87,10 @@ class Engine(ABC):
         """Start on the same port with the same data, and return once it answers. Only from the main thread."""
         if self._process is not None:
             raise EngineFailure(f"{type(self).__name__} is running already")
-        folder = self._folder or self._new_folder()
+        if (folder := self._folder) is None:
+            folder = self._new_folder()
+            if not is_free(self.port):  # another suite has taken it meanwhile
+                self.port = free_port()
         log = folder / "log"
         self._process = spawn(
             self._command(),
@@ -188,7 +191,9 @@ class Postgres(Engine):
 
     def kill(self) -> None:
         """SIGKILL. Returns when its backends, which notice by themselves, are gone too: a start would be refused."""
-        backends = psutil.Process(self.pid).children() if self._process else []
+        backends: list[psutil.Process] = []
+        with suppress(psutil.NoSuchProcess):  # it has ended by itself
+            backends = psutil.Process(self.pid).children() if self._process else []
         super().kill()
         psutil.wait_procs(backends, STOP_SECONDS)
 
@@ -293,7 +298,7 @@ class Redis(Engine):
         if package is None and installed is None:
             raise EngineFailure("Redis is missing: install redis-server (Debian: apt-get install redis-server)")
         self._binary = package / "bin" / "redis-server" if package else Path(str(installed))
-        lines = ["bind 127.0.0.1", f"port {self.port}", f"requirepass {self._password}", 'save ""', "appendonly no"]
+        lines = ["bind 127.0.0.1", f"requirepass {self._password}", 'save ""', "appendonly no"]
         self._settings = folder / "redis.conf"
         self._settings.write_text("\n".join(lines))
         if self._identity != MYSELF:
@@ -301,7 +306,7 @@ class Redis(Engine):
         self._hand_over(folder)
 
     def _command(self) -> list[str | Path]:
-        return [self._binary, self._settings]
+        return [self._binary, self._settings, "--port", str(self.port)]
 
     def _answers(self) -> bool:
         try:
