@@ -198,11 +198,14 @@ class Follow:
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """How far one member has read their group; how many messages of others lie after that, and the oldest of them."""
+    """How far one member has read their group; how many messages of others lie after that, the oldest of them, and how
+    many of them mention the member.
+    """
 
     read_seq: int
     count: int
     first: Message | None
+    mentions: int
 
 
 @dataclass(frozen=True, slots=True)

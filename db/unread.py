@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, and_, bindparam, case, func, insert, select, update
 
-from . import messages, tables
+from . import mentions, messages, tables
 from .engine import Transaction
 from .records import MembershipStatus, Unread
 from .statements import COUNTS_REMEMBERED, Statement, numbered, parameters
@@ -29,7 +29,8 @@ OUTSIDE = (tables.memberships, tables.read_positions)
 COUNT = select(func.count()).select_from(tables.messages).where(UNREAD).correlate(*OUTSIDE).scalar_subquery()
 FIRST = select(MESSAGES.id).where(UNREAD).order_by(MESSAGES.seq).limit(1).correlate(*OUTSIDE).scalar_subquery()
 FIRST_SEQ = select(MESSAGES.seq).where(UNREAD).order_by(MESSAGES.seq).limit(1).correlate(*OUTSIDE).scalar_subquery()
-SHOWN: tuple[ColumnElement[Any], ...] = (MEMBERSHIPS.group_id, READ_SEQ, COUNT, FIRST)
+MENTIONING = mentions.count_of(MEMBERSHIPS.user_id, MEMBERSHIPS.group_id, READ_SEQ, OUTSIDE)
+SHOWN: tuple[ColumnElement[Any], ...] = (MEMBERSHIPS.group_id, READ_SEQ, COUNT, FIRST, MENTIONING)
 SHARED: tuple[ColumnElement[Any], ...] = (MEMBERSHIPS.group_id, MEMBERSHIPS.user_id, POSITIONS.read_seq)
 
 POSITION = and_(POSITIONS.user_id == bindparam("user"), POSITIONS.group_id == bindparam("group"))
@@ -93,8 +94,11 @@ async def get_many(transaction: Transaction, user_id: UUID, group_ids: Collectio
         return {}
     values = {"user": user_id, **numbered(MEMBERSHIPS.group_id, group_ids)}
     found = await transaction.run(_many(len(group_ids)), values)
-    oldest = await messages.get_many(transaction, [first for *_, first in found if first])
-    return {group_id: Unread(read_seq, count, oldest.get(first)) for group_id, read_seq, count, first in found}
+    oldest = await messages.get_many(transaction, [first for *_, first, _ in found if first])
+    return {
+        group_id: Unread(read_seq, count, oldest.get(first), mentioning)
+        for group_id, read_seq, count, first, mentioning in found
+    }
 
 
 async def firsts(transaction: Transaction, user_id: UUID, group_ids: Collection[UUID]) -> dict[UUID, int | None]:

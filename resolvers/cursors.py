@@ -2,7 +2,8 @@
 
 A stream cursor names its row: group, seq, and the 32 random bits stored in that row. A cursor of another group, of the
 future or from before a restored backup therefore matches nothing. Page cursors hold a row's key and its
-group, or the id of the emoji and message, or of the root of a thread, that it is in the list of.
+group, or the id of the emoji and message, or of the root of a thread, that it is in the list of; where a list goes over
+groups, a moment as well.
 """
 
 import struct
@@ -17,11 +18,12 @@ from .refusals import ErrorCode, Refusal
 STREAM = struct.Struct(">c16sQI")
 KEY = struct.Struct(">c16sQ")
 ACTIVITY = struct.Struct(">cqq16s")
+MENTION = struct.Struct(">cq16sQ")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 LONGEST = 64
 STREAM_MARK, MESSAGE_MARK, MEMBER_MARK, REACTION_MARK, REPLY_MARK = b"s", b"m", b"u", b"r", b"t"
-ACTIVITY_MARK, THREAD_MARK = b"a", b"h"
+ACTIVITY_MARK, THREAD_MARK, MENTION_MARK = b"a", b"h", b"@"
 BIGGEST_SEQ = 2**63 - 1
 
 
@@ -115,6 +117,24 @@ def activity_key(argument: str, text: str | None, mark: bytes = ACTIVITY_MARK) -
     except (ValueError, struct.error, OverflowError):
         raise _bad_key(argument) from None
     if found != mark:
+        raise _bad_key(argument)
+    return key
+
+
+def of_mention(created_at: datetime, group_id: UUID, seq: int) -> str:
+    return _text(MENTION.pack(MENTION_MARK, _microseconds(created_at), group_id.bytes, seq))
+
+
+def mention_key(argument: str, text: str | None) -> tuple[datetime, UUID, int] | None:
+    """When a message was sent, its group and its seq: its place in the list of what mentions somebody."""
+    if text is None:
+        return None
+    try:
+        mark, created_at, group, seq = MENTION.unpack(_raw(text))
+        key = EPOCH + created_at * MICROSECOND, UUID(bytes=group), seq
+    except (ValueError, struct.error, OverflowError):
+        raise _bad_key(argument) from None
+    if mark != MENTION_MARK or seq > BIGGEST_SEQ:
         raise _bad_key(argument)
     return key
 

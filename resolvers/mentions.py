@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from itertools import islice
 from operator import itemgetter
 from uuid import UUID
@@ -12,7 +13,9 @@ from db.engine import Transaction
 from db.records import Membership, Mentioned, Message
 
 from . import text
-from .access import may_mention_all
+from .access import Viewer, may_mention_all
+from .pages import Page, requested
+from .services import Services
 
 MOST_MENTIONS = 50  # places of a text that are looked at, and people that one message mentions in its life
 EVERYBODY = "all"
@@ -100,3 +103,15 @@ async def keep(transaction: Transaction, message: Message, before: Collection[Me
     await mentions.keep(transaction, message, [each for each in of_others if each.user_id not in known])
     changed = [each for each in of_others if known.get(each.user_id, bool(each.places)) != bool(each.places)]
     await mentions.change(transaction, message, changed)
+
+
+async def inbox(
+    services: Services, viewer: Viewer, *, first: int | None, after: tuple[datetime, UUID, int] | None
+) -> Page[Message]:
+    """What mentions the viewer in their groups, the newest first: others' messages that name them, and those to
+    everybody that were sent after the viewer joined. Its own statement says which groups are theirs.
+    """
+    limit = requested(first, None, None, None, newest_by_default=False).limit
+    async with services.glance() as transaction:
+        found = await mentions.inbox(transaction, viewer.id, after, limit + 1)
+    return Page(found[:limit], after is not None, len(found) > limit)

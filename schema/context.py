@@ -27,6 +27,7 @@ VIEWER_FIELDS = frozenset(
         "seenBy",
         "readSeq",
         "unreadCount",
+        "mentionCount",
         "firstUnread",
         "sharesReadPositions",
     }

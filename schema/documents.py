@@ -52,7 +52,7 @@ LONGEST_INTEGER = 20
 MAX_LITERAL_PARTS = 200
 MAX_ERRORS = 10
 PAGE_ARGUMENTS = ("first", "last")
-PAGES = frozenset({"myGroups", "members", "messages", "messageEvents", "myThreads", "replies", "users"})
+PAGES = frozenset({"myGroups", "myMentions", "members", "messages", "messageEvents", "myThreads", "replies", "users"})
 # How many objects a list without page arguments can give; the whole schema is a list as well.
 LISTS = {
     "groups": 1_000,

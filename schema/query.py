@@ -4,7 +4,7 @@ from typing import Annotated
 
 import strawberry
 
-from resolvers import cursors, follows, groups, memberships, messages, users
+from resolvers import cursors, follows, groups, memberships, mentions, messages, users
 
 from . import ids
 from .connections import After, First, page_info
@@ -16,10 +16,12 @@ from .types import (
     GroupEdge,
     Invitation,
     Membership,
+    MentionConnection,
     Message,
     ThreadConnection,
     ThreadEdge,
     invitation,
+    mention_page,
 )
 
 
@@ -96,6 +98,16 @@ class Query:
         nodes = [Message(record=root) for root in page.rows]
         edges = [ThreadEdge(cursor=cursor, node=node) for cursor, node in zip(page_cursors, nodes, strict=True)]
         return ThreadConnection(edges=edges, nodes=nodes, page_info=page_info(page, list(page_cursors)))
+
+    @strawberry.field(
+        description="The messages that mention you in the groups that you are an accepted member of, newest first: by "
+        "name, and with `@all` since you joined. Your own are not among them, and what an edit mentions you in stands "
+        "where it was sent."
+    )
+    async def my_mentions(self, info: Info, first: First = None, after: After = None) -> MentionConnection | None:
+        key = cursors.mention_key("after", after)
+        viewer = await info.context.viewer()
+        return mention_page(await mentions.inbox(info.context.services, viewer, first=first, after=key))
 
     @strawberry.field(description="Your open invitations, oldest first; at most 100.")
     async def my_invitations(self, info: Info) -> list[Invitation] | None:

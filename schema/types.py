@@ -209,6 +209,12 @@ class Group(Node):
     async def unread_count(self, info: Info) -> int:
         return (await (await info.context.loaders()).unread.load(self.record.id)).count
 
+    @strawberry.field(
+        description="How many of the messages that you have not read mention you, by name or with `@all`."
+    )
+    async def mention_count(self, info: Info) -> int:
+        return (await (await info.context.loaders()).unread.load(self.record.id)).mentions
+
     @strawberry.field(description="The oldest message that you have not read; null when you have read everything.")
     async def first_unread(self, info: Info) -> "Message | None":
         found = (await (await info.context.loaders()).unread.load(self.record.id)).first
@@ -542,6 +548,19 @@ class MessageConnection:
     )
 
 
+@strawberry.type(description="A message that mentions you in a list.")
+class MentionEdge:
+    cursor: str = strawberry.field(description="The message's place in this list.")
+    node: Message = strawberry.field(description="The message.")
+
+
+@strawberry.type(description="A page of the messages that mention you, newest first.")
+class MentionConnection:
+    edges: list[MentionEdge] = strawberry.field(description="The messages with their cursors.")
+    nodes: list[Message] = strawberry.field(description="The messages alone.")
+    page_info: PageInfo = strawberry.field(description="Where this page lies.")
+
+
 @strawberry.type(description="A member in a list.")
 class MembershipEdge:
     cursor: str = strawberry.field(description="The member's place in this list.")
@@ -631,6 +650,16 @@ def _message_connection(
         edges=edges,
         nodes=[edge.node for edge in edges],
         page_info=page_info(page, [edge.cursor for edge in edges]),
+    )
+
+
+def mention_page(page: Page[records.Message]) -> MentionConnection:
+    edges = [
+        MentionEdge(cursor=cursors.of_mention(each.created_at, each.group_id, each.seq), node=Message(record=each))
+        for each in page.rows
+    ]
+    return MentionConnection(
+        edges=edges, nodes=[edge.node for edge in edges], page_info=page_info(page, [edge.cursor for edge in edges])
     )
 
 

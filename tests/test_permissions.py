@@ -263,6 +263,7 @@ def needs_viewer(group_id: str, user_id: str, message_id: str) -> Mapping[str, J
         "MyGroups": {},
         "MyInvitations": {},
         "MyThreads": {},
+        "MyMentions": {},
         "Node": {"id": group_id},
         "RemoveMember": {"input": subject},
         "RemoveReaction": {"input": message | {"emoji": "tada"}},

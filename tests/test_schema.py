@@ -182,7 +182,7 @@ def test_a_list_of_unbounded_length_is_a_connection(snapshot: GraphQLSchema) -> 
         shape = {name: type_of(field) for name, field in fields(each).items()}
         asked = {"edges": f"[{edge}!]!", "nodes": f"[{node}]!", "pageInfo": "PageInfo!"}
         assert shape.items() >= asked.items()
-    assert len(connections) == 5
+    assert len(connections) == 6
 
 
 def test_the_error_codes_of_the_schema_are_those_of_the_refusals(snapshot: GraphQLSchema) -> None:

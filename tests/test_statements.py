@@ -68,12 +68,13 @@ async def values_of(world: World) -> Mapping[str, Any]:
     ada, bob = await world.users("ada", "bob")
     group_id = await world.group(ada, bob)
     sent = {"groupId": group_id, "content": "grüße 🎈", "clientMessageId": "an-id"}
+    await world.send(ada, group_id, "@all")
     message_id = (await bob.run("SendGroupMessage", input=sent))["message"]["id"]
     await bob.run("EditMessage", input={"messageId": message_id, "content": "grüß dich"})
     await bob.run("AddReaction", input={"messageId": message_id, "emoji": "tada"})
     reply = {"groupId": group_id, "content": "and back", "replyToId": message_id}
     await ada.run("SendGroupMessage", input=reply)
-    await bob.run("MarkGroupRead", input={"groupId": group_id, "upTo": 3})
+    await bob.run("MarkGroupRead", input={"groupId": group_id, "upTo": 4})
     return {
         "group": ids.group(group_id), "group_id_0": ids.group(group_id), "group_id_1": ids.user(ada.id),
         "user": ids.user(bob.id), "sender": ids.user(bob.id), "id": "an-id",
@@ -81,7 +82,8 @@ async def values_of(world: World) -> Mapping[str, Any]:
         "message": ids.message(message_id), "message_id_0": ids.message(message_id), "message_id_1": ids.user(bob.id),
         "root": ids.message(message_id), "root_id_0": ids.message(message_id), "root_id_1": ids.user(bob.id),
         "username_0": ada.username, "username_1": "nobody", "thread": ids.message(message_id), "emoji": "tada",
-        "digest": digest(bob.token), "date": datetime.now(UTC), "seq": 0, "up_to": 100, "limit": 10,
+        "digest": digest(bob.token), "date": datetime.now(UTC), "seq": 0, "up_to": 100, "limit": 10, "rows": 10,
+        "created_at": datetime.now(UTC),
     }  # fmt: skip
 
 

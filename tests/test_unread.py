@@ -14,7 +14,7 @@ from tests.standings import NO_MEMBERS, REMOVED, Standing, scene_for
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing_behind")
 
-UNREAD = "query ($id: ID!) { group(id: $id) { readSeq unreadCount firstUnread { id seq } } }"
+UNREAD = "query ($id: ID!) { group(id: $id) { readSeq unreadCount mentionCount firstUnread { id seq } } }"
 FOLLOW = """subscription ($groupId: ID!, $after: String) { groupMessages(groupId: $groupId, after: $after) {
   seq message { group { readSeq unreadCount firstUnread { id } } } } }"""
 
@@ -32,7 +32,7 @@ async def mark_unread(person: Person, group_id: str, message_id: str) -> Json:
 
 
 def nothing_unread(read_seq: int) -> Json:
-    return {"readSeq": read_seq, "unreadCount": 0, "firstUnread": None}
+    return {"readSeq": read_seq, "unreadCount": 0, "mentionCount": 0, "firstUnread": None}
 
 
 def without_id(group: Mapping[str, object]) -> Json:
@@ -54,7 +54,8 @@ async def test_messages_of_others_are_unread_until_they_are_marked(world: World)
     group_id = await world.group(ada, bob)
     first, second, third = [await world.send(ada, group_id) for _ in range(3)]
     found = await unread(bob, group_id)
-    assert found == {"readSeq": 2, "unreadCount": 3, "firstUnread": {"id": first["id"], "seq": first["seq"]}}
+    oldest = {"id": first["id"], "seq": first["seq"]}
+    assert found == {"readSeq": 2, "unreadCount": 3, "mentionCount": 0, "firstUnread": oldest}
     marked = await mark(bob, group_id, first["seq"])
     assert without_id(marked) == await unread(bob, group_id)
     assert (marked["unreadCount"], marked["firstUnread"]["id"]) == (2, second["id"])

@@ -1,4 +1,6 @@
-"""Any sequence of sending, deleting, marking, leaving and coming back, beside counts made by brute force."""
+"""Any sequence of sending, editing, deleting, marking, leaving and coming back, beside counts and a list of mentions
+made by brute force.
+"""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -17,9 +19,13 @@ from tests.test_unread import mark, mark_unread, unread
 ADA, BOB, CYD = range(3)  # ada is the admin and stays; bob's device is told where he is
 FOLLOW = """subscription { myGroupEvents(snapshot: true) {
   __typename groupId ... on GroupsSnapshotEvent { groups { id } } ... on GroupReadEvent { readSeq } } }"""
+MENTIONS = """query ($first: Int!, $after: String) { myMentions(first: $first, after: $after) {
+  nodes { id } pageInfo { hasNextPage endCursor } } }"""
+SAID = ["hello", "{1}", "@{1}", "@{1} and @{2}", "@all", "@all and @{1}"]
 WHO, PLACE = st.sampled_from([ADA, BOB, BOB, CYD]), st.integers(0, 11)
 ACTS = st.one_of(
     st.tuples(st.just("send"), WHO, PLACE),
+    st.tuples(st.just("edit"), WHO, PLACE),
     st.tuples(st.just("mark"), WHO, PLACE),
     st.tuples(st.just("mark unread"), WHO, PLACE),
     st.tuples(st.just("delete"), st.just(ADA), PLACE),
@@ -29,18 +35,28 @@ Act = tuple[str, int, int]
 
 
 @dataclass
+class Said:
+    """A message, and whom it mentions now."""
+
+    message: Json
+    sender: int
+    mentions: set[int]
+    all: bool
+
+
+@dataclass
 class Model:
     """What is true of one group: its log has a message or nothing at each seq."""
 
-    log: list[Json | None] = field(default_factory=lambda: [None] * 3)  # created, and two members added
+    log: list[Said | None] = field(default_factory=lambda: [None] * 3)  # created, and two members added
     joined: dict[int, int] = field(default_factory=lambda: {ADA: 1, BOB: 2, CYD: 3})
     kept: dict[int, int] = field(default_factory=dict[int, int])
     deleted: set[str] = field(default_factory=set[str])
     told: list[int] = field(default_factory=list[int])
 
     @property
-    def messages(self) -> list[Json]:
-        return [message for message in self.log if message]
+    def messages(self) -> list[Said]:
+        return [said for said in self.log if said]
 
     def read_seq(self, who: int) -> int:
         return max(self.joined[who], self.kept.get(who, 0))
@@ -55,24 +71,40 @@ class Model:
         """Who said they had read as far as each message, by looking at every member."""
         members = sorted(self.joined, key=lambda who: self.joined[who])
         return [
-            [
-                people[who].id
-                for who in members
-                if self.kept.get(who, 0) >= message["seq"] and people[who].id != message["sender"]["id"]
-            ]
-            for message in self.messages
+            [people[who].id for who in members if self.kept.get(who, 0) >= said.message["seq"] and who != said.sender]
+            for said in self.messages
         ]
 
-    def unread(self, who: int, person: Person) -> Json:
+    def of_others(self, who: int, after: int) -> list[Said]:
         """By looking at every message there is."""
-        left = [
-            {"id": message["id"], "seq": message["seq"]}
-            for message in self.messages
-            if message["seq"] > self.read_seq(who)
-            and message["sender"]["id"] != person.id
-            and message["id"] not in self.deleted
+        return [
+            said
+            for said in self.messages
+            if said.message["seq"] > after and said.sender != who and said.message["id"] not in self.deleted
         ]
-        return {"readSeq": self.read_seq(who), "unreadCount": len(left), "firstUnread": left[0] if left else None}
+
+    def unread(self, who: int) -> Json:
+        left = [
+            {"id": each.message["id"], "seq": each.message["seq"]} for each in self.of_others(who, self.read_seq(who))
+        ]
+        return {
+            "readSeq": self.read_seq(who),
+            "unreadCount": len(left),
+            "mentionCount": len(self.mentioning(who, self.read_seq(who))),
+            "firstUnread": left[0] if left else None,
+        }
+
+    def mentioning(self, who: int, after: int = 0) -> list[Said]:
+        return [
+            said
+            for said in self.of_others(who, after)
+            if who in said.mentions or (said.all and said.message["seq"] > self.joined[who])
+        ]
+
+    def say(self, who: int, content: str, message: Json) -> Said:
+        """Whom it mentions is judged by who is there when it is said."""
+        named = {each for each in (BOB, CYD) if f"@{{{each}}}" in content and each in self.joined}
+        return Said(message, who, named, "@all" in content and who == ADA)
 
 
 @dataclass
@@ -90,11 +122,35 @@ class Play:
             with refused("FORBIDDEN"):
                 await mark(self.people[who], self.group_id, place)
         elif name == "send":
-            self.model.log.append(await self.world.send(self.people[who], self.group_id))
+            content = SAID[place % len(SAID)]
+            message = await self.world.send(self.people[who], self.group_id, self.written(content))
+            self.model.log.append(self.model.say(who, content, message))
+        elif name == "edit":
+            await self.edit(who, place)
         elif name == "mark":
             await self.mark(who, place)
         elif self.model.messages:
-            await self.at_message(name, who, self.model.messages[-1 - place % len(self.model.messages)])
+            await self.at_message(name, who, self.model.messages[-1 - place % len(self.model.messages)].message)
+
+    def written(self, content: str) -> str:
+        return content.format(*(person.username for person in self.people))
+
+    async def edit(self, who: int, place: int) -> None:
+        """The last message of this person that is not deleted; what it says already changes nothing."""
+        own = [
+            (seq, said)
+            for seq, said in enumerate(self.model.log)
+            if said and said.sender == who and said.message["id"] not in self.model.deleted
+        ]
+        if not own:
+            return
+        seq, said = own[-1]
+        content = SAID[place % len(SAID)]
+        given = {"messageId": said.message["id"], "content": self.written(content)}
+        edited = (await self.people[who].run("EditMessage", input=given))["message"]
+        if edited["version"] != said.message["version"]:
+            self.model.log[seq] = self.model.say(who, content, edited)
+            self.model.log.append(None)
 
     async def at_message(self, name: str, who: int, message: Json) -> None:
         if name == "mark unread":
@@ -126,8 +182,20 @@ class Play:
     async def check(self) -> None:
         for who in self.model.joined:
             person = self.people[who]
-            assert await unread(person, self.group_id) == self.model.unread(who, person)
+            assert await unread(person, self.group_id) == self.model.unread(who)
             assert await seen_by(person, self.group_id) == self.model.seen_by(self.people)
+            assert await inbox(person) == [said.message["id"] for said in self.model.mentioning(who)][::-1]
+
+
+async def inbox(person: Person) -> list[str]:
+    """What mentions the person, page by page."""
+    found, after = list[str](), None
+    while True:
+        page = (await person.client.execute(MENTIONS, {"first": 3, "after": after}))["myMentions"]
+        found += [node["id"] for node in page["nodes"]]
+        after = page["pageInfo"]["endCursor"]
+        if not page["pageInfo"]["hasNextPage"]:
+            return found
 
 
 async def told(device: Device, group_id: str) -> list[int]:
