@@ -8,7 +8,20 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, and_, bindparam, false, insert, literal, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    FromClause,
+    Select,
+    and_,
+    bindparam,
+    exists,
+    false,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
 
 from . import rows, tables
 from .engine import Appended, LogKind, Transaction
@@ -30,6 +43,7 @@ from .statements import Statement
 GROUPS = tables.groups.c
 USERS = tables.users.c
 EVENTS = tables.group_events.c
+MENTIONS = tables.mentions.c
 USER_EVENTS = tables.user_events.c
 NONCE_BITS = 32
 NOTHING: Mapping[str, Any] = {}
@@ -182,12 +196,14 @@ def _columns(event: GroupEvent | UserEvent) -> dict[str, Any]:
 @dataclass(frozen=True, slots=True)
 class Part:
     """Which rows of a log: those of `kinds`, about messages of `sender_id`, about the message `thread_id` and the
-    replies to it, and none beyond `up_to`; each as far as it is given.
+    replies to it, about messages of others that had mentioned `mentioned_id` by then, and none beyond `up_to`; each as
+    far as it is given.
     """
 
     kinds: frozenset[GroupEventKind] | None = None
     sender_id: UUID | None = None
     thread_id: UUID | None = None
+    mentioned_id: UUID | None = None
     up_to: int | None = None
 
 
@@ -215,11 +231,12 @@ async def _after(
         part.kinds,
         by_sender=part.sender_id is not None,
         in_thread=part.thread_id is not None,
+        by_mention=part.mentioned_id is not None,
         ends=part.up_to is not None,
     )
     values = {
         "group": group_id, "user": user_id, "seq": seq, "limit": limit,
-        "sender": part.sender_id, "thread": part.thread_id, "up_to": part.up_to,
+        "sender": part.sender_id, "thread": part.thread_id, "mentioned": part.mentioned_id, "up_to": part.up_to,
     }  # fmt: skip
     return await _page(transaction, statement, values)
 
@@ -233,19 +250,37 @@ def _of_kinds(wanted: Select[Any], kinds: Collection[GroupEventKind]) -> Select[
 
 @lru_cache(KINDS_REMEMBERED)
 def _after_statement(
-    kinds: frozenset[GroupEventKind] | None, *, by_sender: bool = False, in_thread: bool = False, ends: bool = False
+    kinds: frozenset[GroupEventKind] | None,
+    *,
+    by_sender: bool = False,
+    in_thread: bool = False,
+    by_mention: bool = False,
+    ends: bool = False,
 ) -> Statement:
     wanted = IN_GROUP.order_by(EVENTS.seq).limit(bindparam("limit"))
     about = tables.messages.alias()
-    if by_sender or in_thread:
+    if by_sender or in_thread or by_mention:
         wanted = wanted.join(about, about.c.id == EVENTS.message_id)
     if by_sender:
         wanted = wanted.where(about.c.sender_id == bindparam("sender"))
     if in_thread:
         wanted = wanted.where(or_(about.c.id == bindparam("thread"), about.c.thread_root_id == bindparam("thread")))
+    if by_mention:
+        wanted = wanted.where(about.c.mentions.is_not(None), _mentioned_by_then(about))
     if ends:
         wanted = wanted.where(EVENTS.seq <= bindparam("up_to"))
     return _page_statement(wanted if kinds is None else _of_kinds(wanted, kinds))
+
+
+def _mentioned_by_then(about: FromClause) -> ColumnElement[bool]:
+    """Whether the message had mentioned somebody, by name or with everybody, when the event happened."""
+    return exists().where(
+        MENTIONS.whom_id.in_([bindparam("mentioned"), EVENTS.group_id]),
+        MENTIONS.group_id == EVENTS.group_id,
+        MENTIONS.seq == about.c.seq,
+        MENTIONS.since <= EVENTS.seq,
+        MENTIONS.sender_id != bindparam("mentioned"),
+    )
 
 
 def _page_statement(wanted: Select[Any]) -> Statement:

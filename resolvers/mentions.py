@@ -91,6 +91,14 @@ def in_order(message: Message) -> Sequence[tuple[Place, UUID | None]]:
     return sorted(((place, each.user_id) for each in message.mentions for place in each.places), key=itemgetter(0))
 
 
+def has_mentioned(message: Message, user_id: UUID, seq: int) -> bool:
+    """Whether a message of somebody else had mentioned the user, by name or with everybody, when this event happened.
+    Every copy that is not older than the event says the same.
+    """
+    by_then = any(each.user_id in (None, user_id) and each.since <= seq for each in message.mentions)
+    return by_then and message.sender_id != user_id
+
+
 def without_places(mentioned: Sequence[Mentioned]) -> tuple[Mentioned, ...]:
     """What is left of them in a deleted message."""
     return tuple(replace(each, places=()) for each in mentioned)

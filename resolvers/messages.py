@@ -222,7 +222,7 @@ def _part(only: Filter | None, seq: int) -> Part:
     """What a read of the log after `seq` is asked for."""
     if only is None:
         return MESSAGES
-    return Part(only.kinds, only.sender_id, only.thread_id, seq + WINDOW)
+    return Part(only.kinds, only.sender_id, only.thread_id, only.mentioned_id, seq + WINDOW)
 
 
 async def _cursor_at(transaction: Transaction, group_id: UUID, seq: int) -> str:

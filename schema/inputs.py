@@ -221,3 +221,8 @@ class MessageEventFilter:
     thread: strawberry.ID | None = strawberry.field(
         default=UNSET, description="What happens to this message and to the replies to it: the root of a thread."
     )
+    mentions: strawberry.ID | None = strawberry.field(
+        default=UNSET,
+        description="What happens to the messages of others that mention this user, by name or with `@all`: everything "
+        "from the event on that first makes a message do so, also what takes the mention away again.",
+    )

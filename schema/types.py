@@ -43,7 +43,7 @@ OnlyEvents = Annotated[
 
 
 def event_filter(given: MessageEventFilter | None) -> Filter | None:
-    """Raises BAD_USER_INPUT for no kinds, for a sender that is no user's id, and for a thread that is no message's."""
+    """Raises BAD_USER_INPUT for no kinds, for a user that is no user's id, and for a thread that is no message's."""
     if given is None:
         return None
     if given.kinds is not UNSET:
@@ -52,6 +52,8 @@ def event_filter(given: MessageEventFilter | None) -> Filter | None:
         return Filter(kinds=frozenset(kind for kind, shown in MESSAGE_EVENT_KINDS.items() if shown in given.kinds))
     if given.thread is not UNSET:
         return Filter(thread_id=_id(ids.MESSAGE, given.thread, "thread must be the id of a message."))
+    if given.mentions is not UNSET:
+        return Filter(mentioned_id=_id(ids.USER, given.mentions, "mentions must be the id of a user."))
     return Filter(sender_id=_id(ids.USER, given.sender, "sender must be the id of a user."))
 
 

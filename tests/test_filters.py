@@ -228,7 +228,7 @@ async def test_no_filter_leaves_out_the_end(world: World, only: Json) -> None:
     [
         {"kinds": []}, {"kinds": ["NOTHING"]}, {"kinds": None}, {"sender": ""}, {"sender": "nobody"}, {},
         {"kinds": ["SENT"], "sender": "nobody"}, {"sender": None}, {"kinds": [None]},
-        {"thread": ""}, {"thread": "nothing"}, {"thread": None},
+        {"thread": ""}, {"thread": "nothing"}, {"thread": None}, {"mentions": ""}, {"mentions": None},
     ],
     ids=str,
 )  # fmt: skip
@@ -242,7 +242,7 @@ async def test_a_filter_that_is_none_is_refused(world: World, only: Json) -> Non
         await (await follow(ada, group_id, head, only)).event()
 
 
-@pytest.mark.parametrize("name", ["sender", "thread"])
+@pytest.mark.parametrize("name", ["sender", "thread", "mentions"])
 async def test_the_id_of_something_else_is_none_to_filter_by(world: World, name: str) -> None:
     ada = await world.user()
     group_id = await world.group(ada)

@@ -77,7 +77,7 @@ async def values_of(world: World) -> Mapping[str, Any]:
     await bob.run("MarkGroupRead", input={"groupId": group_id, "upTo": 4})
     return {
         "group": ids.group(group_id), "group_id_0": ids.group(group_id), "group_id_1": ids.user(ada.id),
-        "user": ids.user(bob.id), "sender": ids.user(bob.id), "id": "an-id",
+        "user": ids.user(bob.id), "sender": ids.user(bob.id), "mentioned": ids.user(bob.id), "id": "an-id",
         "id_0": ids.group(group_id), "id_1": ids.user(bob.id), "id_2": ids.user(ada.id),
         "message": ids.message(message_id), "message_id_0": ids.message(message_id), "message_id_1": ids.user(bob.id),
         "root": ids.message(message_id), "root_id_0": ids.message(message_id), "root_id_1": ids.user(bob.id),
@@ -98,6 +98,7 @@ def reads() -> Mapping[str, Statement]:
     after |= {
         f"filtered {each}": events._after_statement(MESSAGE_KINDS, by_sender=each, ends=True) for each in (True, False)
     }
+    after["mentions"] = events._after_statement(MESSAGE_KINDS, by_mention=True, ends=True)
     after["a thread"] = events._after_statement(MESSAGE_KINDS, in_thread=True, ends=True)
     several = {f"{module.__name__}.many": module._many(3) for module in (groups, users)}
     rest = {
