@@ -10,8 +10,8 @@ from typing import NamedTuple
 from uuid import UUID
 
 from commands.common import services
-from db.records import MemberRole, User
-from resolvers import groups, memberships, messages, users
+from db.records import MemberRole, Message, User
+from resolvers import groups, memberships, messages, reactions, revisions, unread, users
 from resolvers.access import Viewer
 from resolvers.services import Services
 from resolvers.users import Registration
@@ -24,7 +24,9 @@ PERSON = re.compile(r"person (?P<username>\w+) (?P<first>\w+) (?P<last>\w+)(?: \
 GROUP = re.compile(r"group (?P<name>[^:]+): (?P<description>.+)")
 WHEN = re.compile(r"(?P<days>\d+) days? ago, (?P<hours>\d\d):(?P<minutes>\d\d)")
 DEED = re.compile(r"\* (?P<who>\w+) (?P<verb>\w+)(?: (?P<whom>\w+)(?: (?P<role>[A-Z]+))?)?")
-MESSAGE = re.compile(r"(?P<who>\w+): (?P<content>.+)")
+EDIT = re.compile(r"\* (?P<who>\w+) edits: (?P<content>.+)")
+REACTION = re.compile(r"\* (?P<who>\w+) reacts (?P<emoji>\S+)")
+MESSAGE = re.compile(r"(?P<who>\w+)(?: to (?P<whom>\w+))?: (?P<content>.+)")
 
 PAUSE, KEYSTROKE = timedelta(seconds=15), timedelta(seconds=0.2)
 
@@ -40,7 +42,7 @@ class Person(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What somebody did in a group; `verb` is `says` for a message."""
+    """What somebody did in a group; `verb` is `says` for a message, and `whom` then who it is a reply to."""
 
     at: datetime
     group: str
@@ -91,6 +93,7 @@ def introduced(people: Sequence[Person], state: str) -> str:
             *(f"  {each.username}: {each.about}" for each in people),
             "  try: sign in as ada in one browser tab and as bob in another. Ada runs MyGroups and GroupMessages, bob",
             "       MyGroups and SendGroupMessage. GroupHistory pages back: set `before` to pageInfo.startCursor.",
+            "       In Book club there are reactions, a thread and a deleted message, and ada has not read everything.",
         ]
     )
 
@@ -126,10 +129,14 @@ class _Reader:
         elif found := WHEN.fullmatch(line):
             days, hours, minutes = map(int, found.groups())
             self._at = self._today + timedelta(days=-days, hours=hours, minutes=minutes)
+        elif found := REACTION.fullmatch(line):
+            self._add(found["who"], "reacts", text=found["emoji"])
         elif found := DEED.fullmatch(line):
             self._deed(**found.groupdict(""))
+        elif found := EDIT.fullmatch(line):
+            self._add(found["who"], "edits", text=found["content"])
         elif found := MESSAGE.fullmatch(line):
-            self._add(found["who"], "says", text=found["content"])
+            self._add(found["who"], "says", found["whom"] or "", found["content"])
         else:
             raise ValueError(f"{FILE.name} has a line that says nothing: {line}")
 
@@ -162,6 +169,7 @@ class Teller:
         self._clock = clock
         self._users: dict[str, User] = {}
         self._groups: dict[str, UUID] = {}
+        self._last: dict[tuple[UUID, str], Message] = {}  # of each person in a group, and under "" of anybody
 
     async def tell(self, story: Story) -> None:
         *early, last = story.people
@@ -186,11 +194,32 @@ class Teller:
         group_id = self._groups[step.group]
         match step.verb:
             case "says":
-                await messages.send(made, viewer, group_id, content=step.text, client_message_id=None)
+                await self._say(viewer, group_id, step)
+            case "edits" | "deletes" | "reacts" | "reads":
+                await self._come_back_to_it(viewer, group_id, step)
             case "accepts" | "declines":
                 await memberships.answer(made, viewer, group_id, accept=step.verb == "accepts")
             case _:
                 await self._do_to(viewer, group_id, step)
+
+    async def _say(self, viewer: Viewer, group_id: UUID, step: Step) -> None:
+        to = self._last[group_id, step.whom].id if step.whom else None
+        sent = await messages.send(
+            self._made, viewer, group_id, content=step.text, client_message_id=None, reply_to_id=to
+        )
+        self._last[group_id, step.who] = self._last[group_id, ""] = sent.message
+
+    async def _come_back_to_it(self, viewer: Viewer, group_id: UUID, step: Step) -> None:
+        last = self._last[group_id, step.who if step.verb in ("edits", "deletes") else ""]
+        match step.verb:
+            case "edits":
+                await revisions.edit(self._made, viewer, last.id, content=step.text)
+            case "deletes":
+                await revisions.delete(self._made, viewer, last.id)
+            case "reacts":
+                await reactions.add(self._made, viewer, last.id, step.text)
+            case _:
+                await unread.mark_read(self._made, viewer, group_id, last.seq)
 
     async def _do_to(self, viewer: Viewer, group_id: UUID, step: Step) -> None:
         user_id = self._users[step.whom].id

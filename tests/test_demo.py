@@ -132,6 +132,36 @@ async def test_what_is_printed_of_a_person_is_true(node: Node) -> None:
     assert f"where {len(messages)} messages wait" in about["ada"]
 
 
+SHOWN = """query ($id: ID!) { group(id: $id) { unreadCount messages(last: 100) { nodes {
+  content editedAt deletedAt sender { username } threadRoot { content } thread { replyCount }
+  reactions { emoji users(first: 5) { nodes { username } } } } } } }"""
+
+
+async def shown(person: Client, name: str) -> Json:
+    """What the newest messages of a group of that name show beside their content, and what is unread."""
+    return (await person.execute(SHOWN, {"id": (await groups_of(person))[name]["id"]}))["group"]
+
+
+async def test_messages_were_edited_deleted_reacted_and_replied_to(node: Node) -> None:
+    hike = (await shown(await logged_in(node, "bob"), HIKE))["messages"]["nodes"]
+    assert [each["content"] for each in hike if each["editedAt"]] == ["Put me down for three."]
+    (insoles,) = [each for each in hike if "insoles" in each["content"]]
+    reacted = {each["emoji"]: [user["username"] for user in each["users"]["nodes"]] for each in insoles["reactions"]}
+    assert reacted == {"🎉": ["ada", "eve"], "tada": ["cyd"]}
+    club = (await shown(await logged_in(node, "ada"), CLUB))["messages"]["nodes"]
+    assert [(each["content"], each["sender"]["username"]) for each in club if each["deletedAt"]] == [("", "fay")]
+    assert [each["thread"]["replyCount"] for each in club if each["thread"]] == [1, 3]
+    assert [each["content"] for each in club if each["threadRoot"]] == [
+        *("Every word.", "Because of the dog?", "I say nothing.", "FAY.")
+    ]
+
+
+async def test_people_have_read_up_to_different_places(node: Node) -> None:
+    unread = {name: (await shown(await logged_in(node, name), CLUB))["unreadCount"] for name in ("ada", "fay")}
+    assert unread["ada"] == 2
+    assert unread["fay"] > unread["ada"]
+
+
 async def test_the_history_is_several_pages_by_several_people_over_weeks(node: Node) -> None:
     ada = await logged_in(node, "ada")
     messages = await history(ada, (await groups_of(ada))[PLOT]["id"])
