@@ -61,6 +61,8 @@ async def find(
     then. Call it under the lock of the group: members count as they are now.
     """
     found = candidates(content)
+    if not found and not before:
+        return ()
     known: dict[str, UUID | None] = {}
     if names := {name for each in found for name in each.names} - {EVERYBODY}:
         known |= await mentions.named(transaction, own.group_id, names)
@@ -106,6 +108,8 @@ def without_places(mentioned: Sequence[Mentioned]) -> tuple[Mentioned, ...]:
 
 async def keep(transaction: Transaction, message: Message, before: Collection[Mentioned] = ()) -> None:
     """Write whom the message, whose row is there, mentions now beside its sender; `before` is what was written last."""
+    if not message.mentions and not before:
+        return
     known = {each.user_id: bool(each.places) for each in before}
     of_others = [each for each in message.mentions if each.user_id != message.sender_id]
     await mentions.keep(transaction, message, [each for each in of_others if each.user_id not in known])
