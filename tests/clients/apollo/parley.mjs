@@ -8,11 +8,13 @@ import { defer, map, mergeMap, repeat, retry, tap, timer } from "rxjs";
 
 import possibleTypes from "../../../graphql/possible-types.json" with { type: "json" };
 import {
+  ADD_REACTION,
   GROUP_HISTORY,
   GROUP_MESSAGE_EVENTS,
   GROUP_MESSAGES,
   MY_GROUP_EVENTS,
   MY_GROUPS,
+  REMOVE_REACTION,
   SEND_GROUP_MESSAGE,
 } from "./documents.mjs";
 
@@ -45,8 +47,8 @@ export function createParley({ url, token, onSignedOut = () => {}, keepAlive = 1
     resume.concat(new GraphQLWsLink(socket)),
     repeated(closing.signal).concat(new HttpLink({ uri: url, headers })),
   );
-  const cache = new InMemoryCache({ possibleTypes, typePolicies: { Group: { fields: { messages } } } });
-  const client = new ApolloClient({ link, cache });
+  const cache = new InMemoryCache({ possibleTypes, typePolicies });
+  const client = new ApolloClient({ link: newest(cache).concat(link), cache });
   // The library complains when it is told so while it is looking for a connection.
   return { client, close: () => (closing.abort(), client.stop(), socket.dispose().catch(() => {})) };
 }
@@ -134,6 +136,28 @@ const messages = {
     return { ...held, edges, pageInfo: start && { ...start, hasNextPage: false } };
   },
 };
+
+/** A list of reactions comes whole: the newer takes the place of the older. */
+const typePolicies = { Group: { fields: { messages } }, Message: { fields: { reactions: { merge: false } } } };
+// endregion
+
+// region newest
+const PARTS = SEND_GROUP_MESSAGE.definitions.filter(({ kind }) => kind === "FragmentDefinition");
+const MESSAGE = { fragment: { ...SEND_GROUP_MESSAGE, definitions: PARTS }, fragmentName: "MessageParts" };
+
+/** Apollo keeps the copy that came last; of a message the newest must stay. What is older takes on what the cache has. */
+function withNewest(cache, value) {
+  if (Array.isArray(value)) return value.map((each) => withNewest(cache, each));
+  if (Object(value) !== value) return value;
+  const held = value.__typename === "Message" && cache.readFragment({ ...MESSAGE, id: cache.identify(value) });
+  if (held?.version > value.version) return { ...value, ...held };
+  return Object.fromEntries(Object.entries(value).map(([name, below]) => [name, withNewest(cache, below)]));
+}
+
+const newest = (cache) =>
+  new ApolloLink((operation, forward) =>
+    forward(operation).pipe(map(({ data, ...result }) => ({ ...result, data: withNewest(cache, data) }))),
+  );
 // endregion
 
 // region keep
@@ -149,12 +173,12 @@ const ADDED = gql`
     }
   }
 `;
-const PARTS = SEND_GROUP_MESSAGE.definitions.filter(({ kind }) => kind === "FragmentDefinition");
 const KEPT = { fragment: { ...ADDED, definitions: [...ADDED.definitions, ...PARTS] }, fragmentName: "Added" };
 
 /** Put one message into its group's list: the one way in for drafts, answers and events. */
 export function keep(client, groupId, message, cursor = "") {
-  const edge = { __typename: "MessageEdge", cursor, node: message };
+  // An event may have come between an answer and whoever waited for it.
+  const edge = { __typename: "MessageEdge", cursor, node: withNewest(client.cache, message) };
   const data = { __typename: "Group", messages: { __typename: "MessageConnection", edges: [edge] } };
   client.writeFragment({ ...KEPT, id: `Group:${groupId}`, data });
 }
@@ -171,7 +195,7 @@ export function send(client, sender, groupId, content, clientMessageId = crypto.
 export function draft(sender, content, clientMessageId) {
   const [now, seq] = [new Date().toISOString(), Number.MAX_SAFE_INTEGER];
   const parts = { id: clientMessageId, seq, version: 0, content, clientMessageId, createdAt: now, updatedAt: now };
-  return { __typename: "Message", ...parts, editedAt: null, deletedAt: null, sender };
+  return { __typename: "Message", ...parts, editedAt: null, deletedAt: null, reactions: [], sender };
 }
 
 /**
@@ -198,6 +222,14 @@ async function sent(client, input) {
     throw error;
   }
 }
+// endregion
+
+// region react
+/** React to a message; there already, it stays. What the answer says is in the cache, and its event says the same. */
+export const react = (client, messageId, emoji, mutation = ADD_REACTION) =>
+  client.mutate({ mutation, variables: { input: { messageId, emoji } } });
+
+export const unreact = (client, messageId, emoji) => react(client, messageId, emoji, REMOVE_REACTION);
 // endregion
 
 // region follow

@@ -19,7 +19,20 @@ import {
   url,
 } from "../harness/index.mjs";
 import { GROUP, GROUP_HISTORY, LOGOUT, MY_GROUPS, NODE, VIEWER } from "./documents.mjs";
-import { createParley, deliver, draft, follow, followGroups, keep, live, load, poll, send } from "./parley.mjs";
+import {
+  createParley,
+  deliver,
+  draft,
+  follow,
+  followGroups,
+  keep,
+  live,
+  load,
+  poll,
+  react,
+  send,
+  unreact,
+} from "./parley.mjs";
 
 // Apollo says on the console what it thinks of documents and cache writes.
 const complaints = [];
@@ -90,6 +103,23 @@ function delay(client, wanted, how) {
   return resolve;
 }
 
+/** Answers over HTTP to requests with this text reach the client only when the returned function is called. */
+function holdAnswers(context, text) {
+  const { promise, resolve } = Promise.withResolvers();
+  const state = { came: 0, release: resolve };
+  const { fetch } = globalThis;
+  context.mock.method(globalThis, "fetch", async (...request) => {
+    const answer = await fetch(...request);
+    if (request[1].body.includes(text)) (state.came++, await promise);
+    return answer;
+  });
+  return state;
+}
+
+/** The messages of a group as the cache has them. */
+const cached = (client, id) =>
+  client.readQuery({ query: GROUP_HISTORY, variables: { id } }).group.messages.edges.map(({ node }) => node);
+
 /** A draft that is not sent; its clientMessageId. */
 function pending(client, id, content) {
   const own = randomUUID();
@@ -147,6 +177,109 @@ test("an event between a cached list and a newer headCursor in the same cache is
   await apollo.query({ query: MY_GROUPS, fetchPolicy: "network-only" });
   const seen = collecting(live(apollo, id));
   await shows(page, "between");
+  seen.stop();
+});
+
+test("a page that was read before an edit does not bring back what the message said", async (context) => {
+  const id = await group(ada, bob);
+  const message = await say(ada, id, "as it was");
+  const apollo = await client(bob);
+  const page = watching(apollo, id);
+  const seen = collecting(follow(apollo, id, await load(apollo, id)));
+  await shows(page, "as it was");
+  const held = holdAnswers(context, "query GroupHistory");
+  const late = load(apollo, id);
+  await eventually(() => held.came, "the page that was read before");
+  await ask(ada.token, "EditMessage", { input: { messageId: message.id, content: "edited" } });
+  await shows(page, "edited");
+  held.release();
+  await late;
+  const [{ content, version, editedAt }] = cached(apollo, id);
+  const [{ node }] = (await ask(bob.token, "GroupHistory", { id })).messages.edges;
+  assert.deepEqual([content, version, editedAt], ["edited", node.version, node.editedAt]);
+  seen.stop();
+});
+
+test("a list of groups that was read before a deletion does not bring back the last message", async (context) => {
+  const id = await group(ada, bob);
+  const message = await say(ada, id, "as it was");
+  const apollo = await client(bob);
+  const page = watching(apollo, id);
+  const seen = collecting(follow(apollo, id, await load(apollo, id)));
+  const held = holdAnswers(context, "query MyGroups");
+  const late = apollo.query({ query: MY_GROUPS, fetchPolicy: "network-only" });
+  await eventually(() => held.came, "the list that was read before");
+  await ask(ada.token, "DeleteMessage", { input: { messageId: message.id } });
+  await shows(page, "");
+  held.release();
+  await late;
+  const [{ content, deletedAt }] = cached(apollo, id);
+  assert.equal(content, "");
+  assert.notEqual(deletedAt, null);
+  seen.stop();
+});
+
+test("an answer to a send that comes after an edit does not bring back what was sent", async () => {
+  const id = await group(ada);
+  const apollo = await client(ada);
+  const page = watching(apollo, id);
+  const seen = collecting(follow(apollo, id, await load(apollo, id)));
+  const own = randomUUID();
+  const release = hold(apollo, isSendOf(own));
+  const sent = send(apollo, apollo.me, id, "as it was", own);
+  await eventually(() => seen.own.includes(own));
+  await ask(ada.token, "EditMessage", { input: { messageId: page.nodes[0].id, content: "edited" } });
+  await shows(page, "edited");
+  release();
+  await sent;
+  assert.equal(cached(apollo, id)[0].content, "edited");
+  seen.stop();
+});
+
+// --- reactions -------------------------------------------------------------------------------------------------------
+
+const reactions = ([{ reactions }]) =>
+  reactions.map(({ emoji, count, viewerHasReacted }) => [emoji, count, viewerHasReacted]);
+const reacted = (page, ...wanted) =>
+  eventually(() => String(page.nodes[0] && reactions(page.nodes)) === String(wanted), `${wanted}`);
+
+test("who follows shows the reactions of a fresh fetch", async () => {
+  const id = await group(ada, bob);
+  const { id: messageId } = await say(ada, id, "hello");
+  const [apollo, fresh] = [await client(bob), await client(bob)];
+  const page = watching(apollo, id);
+  const seen = collecting(live(apollo, id));
+  await shows(page, "hello");
+  const theirs = (name, emoji) => ask(ada.token, name, { input: { messageId, emoji } });
+  await theirs("AddReaction", "👍");
+  await react(apollo, messageId, "👍");
+  await react(apollo, messageId, "🎉");
+  await theirs("AddReaction", "tada");
+  await theirs("RemoveReaction", "👍");
+  await reacted(page, ["👍", 1, true], ["🎉", 1, true], ["tada", 1, false]);
+  await unreact(apollo, messageId, "🎉");
+  await unreact(apollo, messageId, "🎉");
+  await reacted(page, ["👍", 1, true], ["tada", 1, false]);
+  const beside = watching(fresh, id);
+  await load(fresh, id);
+  await reacted(beside, ...reactions(page.nodes));
+  seen.stop();
+});
+
+test("a page that was read before a reaction does not take it away", async (context) => {
+  const id = await group(ada, bob);
+  const { id: messageId } = await say(ada, id, "hello");
+  const apollo = await client(bob);
+  const page = watching(apollo, id);
+  const seen = collecting(follow(apollo, id, await load(apollo, id)));
+  const held = holdAnswers(context, "query GroupHistory");
+  const late = load(apollo, id);
+  await eventually(() => held.came, "the page that was read before");
+  await ask(ada.token, "AddReaction", { input: { messageId, emoji: "👍" } });
+  await reacted(page, ["👍", 1, false]);
+  held.release();
+  await late;
+  assert.deepEqual(reactions(cached(apollo, id)), [["👍", 1, false]]);
   seen.stop();
 });
 
