@@ -111,6 +111,10 @@ export const MESSAGE = graphql`
     content
     clientMessageId
     createdAt
+    reactions {
+      emoji
+      count
+    }
     sender {
       ...parley_person
     }
@@ -197,7 +201,7 @@ function draft(store, groupId, content, clientMessageId) {
   if (!list || !sender || list.getLinkedRecords("edges").some((edge) => isIt(edge.getLinkedRecord("node")))) return;
   const id = `client:${clientMessageId}`;
   const [createdAt, seq] = [new Date().toISOString(), Number.MAX_SAFE_INTEGER];
-  const message = store.create(id, "Message").setLinkedRecord(sender, "sender");
+  const message = store.create(id, "Message").setLinkedRecord(sender, "sender").setLinkedRecords([], "reactions");
   const parts = { id, seq, version: 0, content, clientMessageId, createdAt };
   for (const [name, value] of Object.entries(parts)) message.setValue(value, name);
   ConnectionHandler.insertEdgeAfter(list, ConnectionHandler.createEdge(store, list, message, "MessageEdge"));
@@ -289,8 +293,12 @@ function withNewest(data, source) {
   if (typeof data !== "object" || data === null) return data;
   const held = source.get(data.id);
   const newer = held?.version > data.version ? held : {};
-  for (const [name, value] of Object.entries(data))
-    data[name] = isScalar(value) && isScalar(newer[name]) ? newer[name] : withNewest(value, source);
+  for (const [name, value] of Object.entries(data)) {
+    // A list of what has no id, such as the reactions, is a part of the copy as well.
+    const list = Array.isArray(value) && !value.some((each) => each?.id) && newer[name]?.__refs;
+    if (list) data[name] = list.map((part) => ({ ...source.get(part) }));
+    else data[name] = isScalar(value) && isScalar(newer[name]) ? newer[name] : withNewest(value, source);
+  }
   return data;
 }
 

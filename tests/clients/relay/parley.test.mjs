@@ -429,6 +429,34 @@ test("a page that was under way does not bring back an older copy of a message",
   seen.stop();
 });
 
+const reactions = ({ nodes }) => nodes.flatMap(({ reactions }) => reactions.map(({ emoji, count }) => [emoji, count]));
+
+test("who follows shows the reactions of a fresh fetch, also after a page that was read before them", async () => {
+  const id = await group(ada, bob);
+  const { id: messageId } = await say(ada, id, "hello");
+  const environment = parley(ada);
+  const page = await opened(environment, id);
+  const seen = follow(environment, page);
+  const its = JSON.stringify({ id });
+  const release = hold("answer", its);
+  const late = fetched(environment, GROUP, { id });
+  await eventually(() => reached("answer", its));
+  for (const [who, name, emoji] of [
+    [ada, "AddReaction", "👍"],
+    [bob, "AddReaction", "👍"],
+    [bob, "AddReaction", "tada"],
+    [ada, "RemoveReaction", "👍"],
+    [ada, "RemoveReaction", "👍"],
+  ])
+    await ask(who.token, name, { input: { messageId, emoji } });
+  await eventually(() => seen.cursors.length === 4, "an event for each change");
+  release();
+  await late;
+  assert.deepEqual(reactions(page), [["👍", 1], ["tada", 1]]);
+  assert.deepEqual(reactions(await opened(parley(ada), id)), reactions(page));
+  seen.stop();
+});
+
 // --- following -------------------------------------------------------------------------------------------------------
 
 test("what others send comes into the list", async () => {

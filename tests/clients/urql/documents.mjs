@@ -1,9 +1,22 @@
 // The documents of graphql/operations/ that parley.mjs uses; urql takes them as text. Node (with a hook) and esbuild
 // import a .graphql file as text; Vite does with `?raw`.
 
-export { default as GROUP_HISTORY } from "../../../graphql/operations/GroupHistory.graphql";
-export { default as GROUP_MESSAGE_EVENTS } from "../../../graphql/operations/GroupMessageEvents.graphql";
-export { default as GROUP_MESSAGES } from "../../../graphql/operations/GroupMessages.graphql";
-export { default as MY_GROUP_EVENTS } from "../../../graphql/operations/MyGroupEvents.graphql";
-export { default as MY_GROUPS } from "../../../graphql/operations/MyGroups.graphql";
-export { default as SEND_GROUP_MESSAGE } from "../../../graphql/operations/SendGroupMessage.graphql";
+import groupHistory from "../../../graphql/operations/GroupHistory.graphql";
+import groupMessageEvents from "../../../graphql/operations/GroupMessageEvents.graphql";
+import groupMessages from "../../../graphql/operations/GroupMessages.graphql";
+import myGroupEvents from "../../../graphql/operations/MyGroupEvents.graphql";
+import myGroups from "../../../graphql/operations/MyGroups.graphql";
+import sendGroupMessage from "../../../graphql/operations/SendGroupMessage.graphql";
+
+// region reactions
+/** A chat that shows reactions asks for them wherever it asks for messages: of a copy all of it is newer, or nothing. */
+const REACTIONS = "fragment MessageParts on Message {\n  reactions {\n    emoji\n    count\n  }";
+const document = (text) => text.replace("fragment MessageParts on Message {", REACTIONS);
+// endregion
+
+export const GROUP_HISTORY = document(groupHistory);
+export const GROUP_MESSAGE_EVENTS = document(groupMessageEvents);
+export const GROUP_MESSAGES = document(groupMessages);
+export const MY_GROUP_EVENTS = document(myGroupEvents);
+export const MY_GROUPS = document(myGroups);
+export const SEND_GROUP_MESSAGE = document(sendGroupMessage);

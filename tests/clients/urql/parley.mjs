@@ -156,7 +156,8 @@ export function send(chat, content, clientMessageId = crypto.randomUUID()) {
 /** A message as its sender sees it before the answer: at version 0 and at the end of the list. */
 export function draft(sender, content, clientMessageId) {
   const [now, seq] = [new Date().toISOString(), Number.MAX_SAFE_INTEGER];
-  return { id: clientMessageId, seq, version: 0, content, clientMessageId, createdAt: now, updatedAt: now, sender };
+  const parts = { id: clientMessageId, seq, version: 0, content, clientMessageId, createdAt: now, updatedAt: now };
+  return { ...parts, reactions: [], sender };
 }
 
 /**

@@ -198,6 +198,40 @@ test("of two copies the higher version stays, however late the other comes", asy
   assert.deepEqual(texts(chat), ["edited", "other"]);
 });
 
+test("who follows shows the reactions of a fresh fetch, also after a page that was read before them", async (context) => {
+  const id = await group(ada, bob);
+  const { id: messageId } = await say(ada, id, "hello");
+  const chat = lively(bob, id);
+  await started(chat);
+  let came = 0;
+  const { promise: released, resolve: release } = Promise.withResolvers();
+  const { fetch } = globalThis;
+  context.mock.method(globalThis, "fetch", async (...request) => {
+    const answer = await fetch(...request);
+    if (request[1].body.includes("query GroupHistory")) (came++, await released);
+    return answer;
+  });
+  const again = { ...chat, pageInfo: {} }; // what is kept is that of the chat
+  const late = older(again);
+  await eventually(() => came, "the page that was read before");
+  for (const [who, name, emoji] of [
+    [ada, "AddReaction", "👍"],
+    [bob, "AddReaction", "👍"],
+    [bob, "AddReaction", "tada"],
+    [ada, "RemoveReaction", "👍"],
+    [ada, "RemoveReaction", "👍"],
+  ])
+    await ask(who.token, name, { input: { messageId, emoji } });
+  const reactions = ({ list: [message] }) => String(message?.reactions.map(({ emoji, count }) => [emoji, count]));
+  await eventually(() => reactions(chat) === "👍,1,tada,1", "what its events say");
+  release();
+  await late;
+  assert.equal(reactions(again), "👍,1,tada,1");
+  const fresh = lively(bob, id);
+  await started(fresh);
+  assert.equal(reactions(fresh), reactions(chat));
+});
+
 test("two senders may use the same clientMessageId", async () => {
   const id = await group(ada, bob);
   const chat = lively(ada, id);
