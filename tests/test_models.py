@@ -51,11 +51,11 @@ ROLES_THAT_MAY = {
 CREATE = "mutation ($input: CreateGroupInput!) { createGroup(input: $input) { group { id startCursor } } }"
 MESSAGE = """fragment Parts on Message {
     id seq version content clientMessageId createdAt updatedAt editedAt deletedAt sender { id } deletedBy { id }
-    reactions { emoji count } }"""
+    reactions { emoji count } threadRoot { id } thread { replyCount lastReply { id } } }"""
 WHO_REACTED = """query ($id: ID!) { group(id: $id) { messages(last: 100) { nodes {
     id reactions { emoji viewerHasReacted users(first: 4) { nodes { id } } } } } } }"""
 SEND = f"""mutation ($input: SendGroupMessageInput!) {{ sendGroupMessage(input: $input) {{
-    replayed message {{ ...Parts }} }} }}
+    replayed message {{ ...Parts threadRoot {{ version updatedAt }} }} }} }}
 {MESSAGE}"""
 EDIT = f"""mutation ($input: EditMessageInput!) {{ editMessage(input: $input) {{ message {{ ...Parts }} }} }}
 {MESSAGE}"""
@@ -110,6 +110,7 @@ class Act:
     client_id: str | None = None
     accept: bool = True
     message: int = 0
+    reply_to: int | None = None
     with_whom: tuple[int, ...] = ()
 
     def __repr__(self) -> str:
@@ -143,6 +144,7 @@ TEXT = st.sampled_from(["a", "b", "ü👋"])
 ACCEPT = st.booleans()
 EMOJI = st.sampled_from(["👍", "tada"])
 SENT_BEFORE = st.integers(0, 3)
+REPLY_TO = st.sampled_from([None, None, 0, 1, 2])
 CLIENT_ID = st.sampled_from([None, None, "1", "2"])
 
 
@@ -151,7 +153,7 @@ def act(name: str, **parts: st.SearchStrategy[Any]) -> st.SearchStrategy[Act]:
 
 
 CHANGES = (
-    act("sendGroupMessage", text=TEXT, client_id=CLIENT_ID),
+    act("sendGroupMessage", text=TEXT, client_id=CLIENT_ID, reply_to=REPLY_TO),
     act("editMessage", message=SENT_BEFORE, text=TEXT),
     act("deleteMessage", message=SENT_BEFORE),
     act("addReaction", message=SENT_BEFORE, text=EMOJI),
@@ -199,6 +201,12 @@ class ModelGroup:
     messages: list[Json] = field(default_factory=list[Json])
     # Every event about a message, with the message as the event made it.
     log: list[tuple[str, Json]] = field(default_factory=list[tuple[str, Json]])
+    # Everything that a message has been; an event of a reply makes something of its root as well.
+    been: list[Json] = field(default_factory=list[Json])
+
+    # The replies to a message, by its id, and which message each of them was sent to.
+    replies: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    targets: dict[str, str | None] = field(default_factory=dict[str, str | None])
 
     # Who reacted to a message with what, by its id, in the order in which they did.
     reacted: dict[str, list[tuple[str, int]]] = field(default_factory=dict[str, list[tuple[str, int]]])
@@ -213,9 +221,33 @@ class ModelGroup:
     def happened(self, kind: str, message: Json) -> None:
         """An event made this of a message."""
         self.log.append((kind, message))
-        self.messages = [message if each["id"] == message["id"] else each for each in self.messages]
         if kind == "SENT":
             self.messages.append(message)
+        self.became(message)
+        if kind in ("SENT", "DELETED") and message["threadRoot"]:
+            root = self.message(message["threadRoot"]["id"])
+            changed = {"version": message["version"], "updatedAt": message["updatedAt"]}
+            self.became(root | changed | {"thread": self.thread(root)})
+
+    def became(self, message: Json) -> None:
+        self.been.append(message)
+        self.messages = [message if each["id"] == message["id"] else each for each in self.messages]
+
+    def message(self, message_id: str) -> Json:
+        return next(each for each in self.messages if each["id"] == message_id)
+
+    def thread(self, root: Json) -> Json | None:
+        """What is counted of the replies to it."""
+        if root["id"] not in self.replies:
+            return None
+        kept = [each for each in self.replies[root["id"]] if self.message(each)["deletedAt"] is None]
+        return {"replyCount": len(kept), "lastReply": {"id": kept[-1]} if kept else None}
+
+    def target(self, act: Act) -> Json | None:
+        """The message to reply to."""
+        if act.reply_to is None or not self.messages:
+            return None
+        return self.messages[act.reply_to % len(self.messages)]
 
     def first_content(self, message: Json) -> str:
         return next(each["content"] for _, each in self.log if each["id"] == message["id"])
@@ -353,12 +385,13 @@ class Following:
             shown = event["message"]
             assert shown["version"] >= message["version"]
             now, *later = [
-                each
-                for _, each in self.group.log
-                if each["id"] == message["id"] and each["version"] >= shown["version"]
+                each for each in self.group.been if each["id"] == message["id"] and each["version"] >= shown["version"]
             ]
-            # Reactions are read after the message: they may be newer than the rest.
-            assert shown in [now, *(now | {"reactions": each["reactions"]} for each in later)]
+            # Reactions and threads are read after the message: they may be newer than the rest.
+            states = [now, *later]
+            assert shown["reactions"] in [each["reactions"] for each in states]
+            assert shown["thread"] in [each["thread"] for each in states]
+            assert shown == now | {"reactions": shown["reactions"], "thread": shown["thread"]}
 
 
 class Phone:
@@ -494,16 +527,34 @@ class Play:
 
     async def send(self, act: Act, group: ModelGroup) -> None:
         """An id that its sender has used before gives the earlier message, or CONFLICT."""
-        earlier = self.sent(act)
+        earlier, target = self.sent(act), group.target(act)
+        target_id = target["id"] if target else None
         code = group.refusal(act)
-        if code is None and earlier and (earlier[0] is not group or group.first_content(earlier[1]) != act.text):
+        if code is None and (self.is_another(earlier, act, group, target_id) if earlier else is_gone(group, target)):
             code = "CONFLICT"
         with self.as_predicted(code, act, group):
-            payload = await self.ask(act, group)
+            payload = await self.ask_with(act, {"groupId": group.id, "replyToId": target_id})
             assert payload["replayed"] == (earlier is not None)
+            message = payload["message"]
+            if root := message["threadRoot"]:
+                message["threadRoot"] = {"id": root["id"]}
             if earlier is None:
-                group.happened("SENT", payload["message"])
-            assert payload["message"] == (earlier[1] if earlier else group.messages[-1])
+                group.targets[message["id"]] = target_id
+                root_id = root_of(target)
+                assert (root and root["id"]) == root_id
+                if root_id:
+                    group.replies.setdefault(root_id, []).append(message["id"])
+                    assert (root["version"], root["updatedAt"]) == (message["version"], message["updatedAt"])
+                group.happened("SENT", message)
+            assert message == (earlier[1] if earlier else group.messages[-1])
+
+    @staticmethod
+    def is_another(earlier: tuple[ModelGroup, Json], act: Act, group: ModelGroup, target_id: str | None) -> bool:
+        """Whether this is not what the id stands for."""
+        of_group, message = earlier
+        if of_group is not group or of_group.targets[message["id"]] != target_id:
+            return True
+        return group.first_content(message) != act.text
 
     async def touch(self, act: Act, group: ModelGroup) -> None:
         """Edit or delete a message, or react to it. What is so already makes no event."""
@@ -526,6 +577,7 @@ class Play:
             assert shown["reactions"] == [
                 {"emoji": emoji, "count": len(people)} for emoji, people in group.reactions(message).items()
             ]
+            assert shown["thread"] == group.thread(message)
             assert shown == group.messages[act.message % len(group.messages)]
             assert shown["version"] == group.log[-1][1]["version"] or shown == message
 
@@ -623,6 +675,16 @@ class Play:
             for id, each in groups.items()
             if status(each, who) == ACCEPTED
         }
+
+
+def root_of(target: Json | None) -> str | None:
+    """The root of the thread that a reply to this message is in."""
+    return (target["threadRoot"] or target)["id"] if target else None
+
+
+def is_gone(group: ModelGroup, target: Json | None) -> bool:
+    """Whether it was deleted before anybody replied."""
+    return target is not None and target["deletedAt"] is not None and root_of(target) not in group.replies
 
 
 def status(group: ModelGroup, who: int) -> str | None:
