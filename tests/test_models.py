@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from settings import Settings
 from tests.folding import MARKER, Device, check_from
 from tests.harness import GraphQLFailure, Json, Person, Server, Socket, Stack, Subscription, World, refused, serving
+from tests.model_reading import check_pages, check_unread, unread
 
 STEPS = 20
-NAMES = ("ada", "bob", "cyd", "dan")
+NAMES = ("ada", "bob", "cyd", "dan", "eve")
 ADA, BOB = 0, 1
 PROFILE = settings(
     max_examples=100,
@@ -38,6 +39,8 @@ ROLES_THAT_MAY = {
     "deleteMessage": EVERYBODY,
     "addReaction": EVERYBODY,
     "removeReaction": EVERYBODY,
+    "markGroupRead": EVERYBODY,
+    "markGroupUnread": EVERYBODY,
     "leaveGroup": EVERYBODY,
     "groupMessages": EVERYBODY,
     "inviteMember": {MODERATOR, ADMIN},
@@ -53,7 +56,7 @@ MESSAGE = """fragment Parts on Message {
     id seq version content clientMessageId createdAt updatedAt editedAt deletedAt sender { id } deletedBy { id }
     reactions { emoji count } threadRoot { id } thread { replyCount lastReply { id } } }"""
 WHO_REACTED = """query ($id: ID!) { group(id: $id) { messages(last: 100) { nodes {
-    id reactions { emoji viewerHasReacted users(first: 4) { nodes { id } } } } } } }"""
+    id reactions { emoji viewerHasReacted users(first: 5) { nodes { id } } } } } } }"""
 SEND = f"""mutation ($input: SendGroupMessageInput!) {{ sendGroupMessage(input: $input) {{
     replayed message {{ ...Parts threadRoot {{ version updatedAt }} }} }} }}
 {MESSAGE}"""
@@ -73,6 +76,10 @@ LOG = f"""query ($id: ID!, $after: String!) {{ group(id: $id) {{
 {MESSAGE}"""
 
 
+MARK_READ = """mutation ($input: MarkGroupReadInput!) { markGroupRead(input: $input) {
+    group { readSeq unreadCount firstUnread { id } } } }"""
+MARK_UNREAD = MARK_READ.replace("GroupRead", "GroupUnread")
+
 SHOWN = {
     "createGroup": CREATE,
     "sendGroupMessage": SEND,
@@ -80,7 +87,10 @@ SHOWN = {
     "deleteMessage": DELETE,
     "addReaction": ADD_REACTION,
     "removeReaction": REMOVE_REACTION,
+    "markGroupRead": MARK_READ,
+    "markGroupUnread": MARK_UNREAD,
 }
+MARKING = ("markGroupRead", "markGroupUnread")
 REACTING = ("addReaction", "removeReaction")
 TOUCHING = ("editMessage", "deleteMessage", *REACTING)
 
@@ -136,8 +146,8 @@ class Act:
 
 
 # The creator of most groups acts most often, or nearly everything would be refused.
-WHO = st.sampled_from([0, 0, 0, 1, 1, 2, 3])
-WHOM = st.sampled_from([1, 2, 3, 0])
+WHO = st.sampled_from([0, 0, 0, 1, 1, 2, 3, 4])
+WHOM = st.sampled_from([1, 2, 3, 4, 0])
 GROUP = st.sampled_from([0, 0, 0, 1, 1, 2, 3])
 ROLE = st.sampled_from([MEMBER, MODERATOR, ADMIN])
 TEXT = st.sampled_from(["a", "b", "ü👋"])
@@ -158,6 +168,8 @@ CHANGES = (
     act("deleteMessage", message=SENT_BEFORE),
     act("addReaction", message=SENT_BEFORE, text=EMOJI),
     act("removeReaction", message=SENT_BEFORE, text=EMOJI),
+    act("markGroupRead", message=SENT_BEFORE),
+    act("markGroupUnread", message=SENT_BEFORE),
     act("addMember", whom=WHOM, role=ROLE),
     act("inviteMember", whom=WHOM),
     act("answerInvitation", accept=ACCEPT),
@@ -501,6 +513,8 @@ class Play:
                 await self.send(act, group)
             case name if name in TOUCHING:
                 await self.touch(act, group)
+            case name if name in MARKING:
+                await self.mark(act, group)
             case _:
                 await self.change(act, group)
 
@@ -581,6 +595,21 @@ class Play:
             assert shown == group.messages[act.message % len(group.messages)]
             assert shown["version"] == group.log[-1][1]["version"] or shown == message
 
+    async def mark(self, act: Act, group: ModelGroup) -> None:
+        """Move how far somebody has read: on with the one, and back or on with the other."""
+        if not group.messages:
+            return
+        person, message = self.people[act.who], group.messages[act.message % len(group.messages)]
+        to_there = {"upTo": message["seq"]} if act.name == "markGroupRead" else {"messageId": message["id"]}
+        with self.as_predicted(group.refusal(act), act, group):
+            before = (await unread(person)).get(group.id, {"readSeq": 0})["readSeq"]
+            marked = (await self.ask_with(act, {"groupId": group.id} | to_there))["group"]
+            check_unread(person, group.messages, marked)
+            if act.name == "markGroupRead":
+                assert marked["readSeq"] == max(before, message["seq"])
+            else:  # what was sent before they joined stays read
+                assert marked["readSeq"] >= message["seq"] - 1
+
     def toggle(self, act: Act, reacted: list[tuple[str, int]]) -> bool:
         """Whether that changes who reacted with what."""
         own, is_there = (act.text, act.who), (act.text, act.who) in reacted
@@ -607,10 +636,13 @@ class Play:
             return
         group = self.groups[act.group % len(self.groups)]
         try:
-            if act.name in TOUCHING:
+            if act.name in (*TOUCHING, "markGroupUnread"):
                 found = await self.people[act.who].client.execute(LOG, {"id": group.id, "after": group.start})
                 if ids := [message["id"] for message in found["group"]["messages"]["nodes"]]:
-                    await self.ask_with(act, {"messageId": ids[act.message % len(ids)]})
+                    in_group = {"groupId": group.id} if act.name in MARKING else {}
+                    await self.ask_with(act, {"messageId": ids[act.message % len(ids)]} | in_group)
+            elif act.name == "markGroupRead":
+                await self.ask_with(act, {"groupId": group.id, "upTo": 1})
             else:
                 await self.ask(act, group)
         except GraphQLFailure as failure:
@@ -635,6 +667,7 @@ class Play:
             expected = group.messages if group.members() and not group.deleted else None
             assert histories.get(group.id) == expected
             await self.check_reactions(group)
+        await self.check_reading()
         for who in range(len(self.people)):
             self.check_list(who)
         for phone in self.phones:
@@ -660,6 +693,19 @@ class Play:
                 }
                 for message in group.messages
             ]
+
+    async def check_reading(self) -> None:
+        """What each member has not read, and what one member of each group reads in every way."""
+        groups = [group for group in self.groups if not group.deleted]
+        for who, person in enumerate(self.people):
+            found = await unread(person)
+            for group in groups:
+                if who in group.members():
+                    check_unread(person, group.messages, found[group.id])
+        for group in groups:
+            if group.members() and group.messages:
+                reader = self.people[max(group.members())]
+                await check_pages(reader, group.id, group.start, group.messages, group.log)
 
     def check_list(self, who: int) -> None:
         """The person's list is what the model says."""

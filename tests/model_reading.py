@@ -1,0 +1,76 @@
+"""What members of a group read, found out by brute force from its whole log: what is unread, pages around places, the
+pages of both ends, and events by filters. Knows no Python of Parley.
+"""
+
+from collections.abc import Sequence
+
+from tests.harness import Json, Person
+
+PAGE = 3
+KINDS = ("EDITED", "DELETED", "REACTED")
+UNREAD = "query { myGroups(first: 100) { nodes { id readSeq unreadCount firstUnread { id } } } }"
+READ = f"""query ($id: ID!, $start: String!, $message: ID!, $date: DateTime!, $sender: ID!) {{
+    message(id: $message) {{ id seq }}
+    group(id: $id) {{
+        firstUnread {{ id }}
+        atMessage: messages(around: {{messageId: $message}}, first: {PAGE}) {{ nodes {{ id }} }}
+        atDate: messages(around: {{date: $date}}, first: {PAGE}) {{ nodes {{ id }} }}
+        atUnread: messages(around: {{firstUnread: true}}, first: {PAGE}) {{ nodes {{ id }} }}
+        oldest: messages(first: {PAGE}) {{ nodes {{ id }} pageInfo {{ hasNextPage hasPreviousPage }} }}
+        newest: messages(last: {PAGE}) {{ nodes {{ id }} pageInfo {{ hasNextPage hasPreviousPage }} }}
+        ofKinds: messageEvents(after: $start, first: 100, filter: {{kinds: [{" ".join(KINDS)}]}}) {{ events {{ seq }} }}
+        ofSender: messageEvents(after: $start, first: 100, filter: {{sender: $sender}}) {{ events {{ seq }} }} }} }}"""
+
+
+async def unread(person: Person) -> dict[str, Json]:
+    """What is unread in each of the person's groups, by its id."""
+    return {group["id"]: group for group in (await person.client.execute(UNREAD))["myGroups"]["nodes"]}
+
+
+def check_unread(person: Person, messages: Sequence[Json], found: Json) -> None:
+    """Above the place up to which the person has read, every message of somebody else that is there."""
+    left = [
+        message
+        for message in messages
+        if message["seq"] > found["readSeq"] and message["sender"]["id"] != person.id and message["deletedAt"] is None
+    ]
+    assert found["unreadCount"] == len(left)
+    assert found["firstUnread"] == ({"id": left[0]["id"]} if left else None)
+
+
+async def check_pages(
+    person: Person, group_id: str, start: str, messages: Sequence[Json], log: Sequence[tuple[str, Json]]
+) -> None:
+    """Around the message in the middle, its date and the first unread; the oldest and the newest; and by filters."""
+    chosen, all_ids = messages[len(messages) // 2], [message["id"] for message in messages]
+    sender = chosen["sender"]["id"]
+    given = {"id": group_id, "start": start, "message": chosen["id"], "date": chosen["createdAt"], "sender": sender}
+    data = await person.client.execute(READ, given)
+    assert data["message"] == {"id": chosen["id"], "seq": chosen["seq"]}
+    found, first = data["group"], data["group"]["firstUnread"]
+    since = next(place for place, message in enumerate(messages) if message["createdAt"] >= chosen["createdAt"])
+    places = {
+        "atMessage": all_ids.index(chosen["id"]),
+        "atDate": since,
+        "atUnread": all_ids.index(first["id"]) if first else len(all_ids),
+        "oldest": 0,
+        "newest": len(all_ids),
+    }
+    assert {name: [each["id"] for each in found[name]["nodes"]] for name in places} == {
+        name: around(all_ids, place) for name, place in places.items()
+    }
+    is_more = len(all_ids) > PAGE
+    assert found["oldest"]["pageInfo"] == {"hasNextPage": is_more, "hasPreviousPage": False}
+    assert found["newest"]["pageInfo"] == {"hasNextPage": False, "hasPreviousPage": is_more}
+    assert seqs(found["ofKinds"]) == [message["version"] for kind, message in log if kind in KINDS]
+    assert seqs(found["ofSender"]) == [message["version"] for _, message in log if message["sender"]["id"] == sender]
+
+
+def seqs(page: Json) -> list[int]:
+    return [event["seq"] for event in page["events"]]
+
+
+def around(all_ids: list[str], place: int) -> list[str]:
+    """Half of a page before the place, and full where that can be."""
+    start = max(0, min(place - PAGE // 2, len(all_ids) - PAGE))
+    return all_ids[start : start + PAGE]
