@@ -25,7 +25,8 @@ import {
 export function createParley({ url, token, onSignedOut = () => {}, keepAlive = 10_000 }) {
   const headers = token ? { authorization: `Bearer ${token}` } : {};
   const closing = new AbortController();
-  let silence;
+  let silence, isOver;
+  const over = () => isOver || ((isOver = true), onSignedOut());
   const socket = createClient({
     url: url.replace(/^http/, "ws"),
     connectionParams: headers,
@@ -39,7 +40,7 @@ export function createParley({ url, token, onSignedOut = () => {}, keepAlive = 1
     on: {
       ping: (received) => received || (silence = setTimeout(() => socket.terminate(), keepAlive / 2)),
       pong: (received) => received && clearTimeout(silence),
-      closed: ({ code }) => (clearTimeout(silence), code === 4403 && onSignedOut()),
+      closed: ({ code }) => (clearTimeout(silence), code === 4403 && over()),
     },
   });
   const link = ApolloLink.split(
@@ -47,8 +48,12 @@ export function createParley({ url, token, onSignedOut = () => {}, keepAlive = 1
     resume.concat(new GraphQLWsLink(socket)),
     repeated(closing.signal).concat(new HttpLink({ uri: url, headers })),
   );
+  // The library closes a socket whose last stream has ended, and then does not hear why the server would have done so.
+  const hears = new ApolloLink((operation, forward) =>
+    forward(operation).pipe(tap({ error: (error) => refusal(error)?.code === "SESSION_EXPIRED" && over() })),
+  );
   const cache = new InMemoryCache({ possibleTypes, typePolicies });
-  const client = new ApolloClient({ link: newest(cache).concat(link), cache });
+  const client = new ApolloClient({ link: ApolloLink.from([newest(cache), hears, link]), cache });
   // The library complains when it is told so while it is looking for a connection.
   return { client, close: () => (closing.abort(), client.stop(), socket.dispose().catch(() => {})) };
 }
