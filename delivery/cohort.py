@@ -9,7 +9,7 @@ from typing import Protocol
 
 from .events import Event, Wants
 from .feed import EndReason
-from .stream import Seat
+from .stream import NOBODY, Seat
 
 NEVER, OVER = 2**63, -1  # beyond every seq, and before
 
@@ -64,6 +64,7 @@ class Member:
         if self.ending != OVER:
             self.ending = OVER
             self.seat.leave()
+            self.seat.listener = NOBODY  # they refer to each other, and to all that the subscriber is
             self.cohort.leave(self)
             self.outlet.end(why, self.last)
 

@@ -41,6 +41,19 @@ class Listener(Protocol):
     def end(self, reason: EndReason) -> None: ...
 
 
+class _Nobody:
+    """Listens no more."""
+
+    def take(self, event: Event) -> None:
+        pass
+
+    def end(self, reason: EndReason) -> None:
+        pass
+
+
+NOBODY = _Nobody()
+
+
 class Crowd(Protocol):
     """Many listeners of a stream, to whom an event that ends nobody's right to follow is offered once."""
 

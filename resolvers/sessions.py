@@ -78,6 +78,7 @@ class SessionWatch:
         self._ended = _nobody
         if self._seat is not None:
             self._seat.leave()
+            self._seat = None
         if self._timer is not None:
             self._timer.cancel()
 

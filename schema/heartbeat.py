@@ -39,6 +39,7 @@ class Heartbeat:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._lost = _nothing  # whoever is told refers to this
 
     def _await_silence(self, quiet: float) -> None:
         self._look_after(self._silence * random.uniform(EARLIEST, 1) - quiet)  # noqa: S311  # jitter
@@ -60,3 +61,7 @@ class Heartbeat:
         else:
             self._timer = None
             self._lost()
+
+
+def _nothing() -> None:
+    """It is over already."""

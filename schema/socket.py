@@ -59,7 +59,7 @@ log = structlog.get_logger("parley.sockets")
 class SocketOperation:
     """One operation of a socket. Once a cohort has its events it is their outlet, and its task has ended."""
 
-    __slots__ = ("_cursor", "_next", "_socket", "id", "is_over", "line", "running")
+    __slots__ = ("_cursor", "_next", "_socket", "id", "is_over", "is_shared", "line", "running")
 
     def __init__(self, socket: "Socket", operation_id: str) -> None:
         self._socket = socket
@@ -68,6 +68,7 @@ class SocketOperation:
         self.id = operation_id
         self.line = OperationLine("websocket")
         self.running: Context | Member | None = None  # what can be stopped of it
+        self.is_shared = False  # a cohort has its events, and tells of their end
         self.is_over = False  # nothing more is sent for it
 
     # What its task sends
@@ -108,7 +109,7 @@ class SocketOperation:
 
     def join(self, member: Member, cursor: str | None) -> None:
         """`cursor` is the last one that was sent before."""
-        self.running, self._cursor = member, cursor
+        self.running, self._cursor, self.is_shared = member, cursor, True
 
     def send(self, payload: bytes) -> None:
         if not self.is_over:
@@ -149,6 +150,7 @@ class SocketOperation:
     def close(self) -> None:
         """Nothing of it is left."""
         self._silence()
+        self.running = None  # which refers to it: the garbage collector comes late to what lived long
         self._socket.write(self.line)
 
 
@@ -414,7 +416,7 @@ class Socket:
                 await operation.error([present(unexpected)])
             operation.stop()
         finally:
-            if not isinstance(operation.running, Member):
+            if not operation.is_shared:
                 operation.close()
 
     async def _answer(self, operation: SocketOperation, payload: Mapping[str, Any]) -> None:
@@ -464,7 +466,7 @@ class Socket:
                 goes_on = await self._send_event(operation, result, context, replaying)
                 if not goes_on or operation.is_over:
                     return
-        if operation.running is context:
+        if not operation.is_shared:
             await operation.complete()
 
     def _join(self, operation: SocketOperation, asked: Asked) -> Join:
