@@ -6,8 +6,12 @@ from random import Random
 
 import pytest
 
-from tests.harness import Json, Person, Subscription, World, eventually
-from tests.inside import cohorts
+from resolvers.filters import Filter
+from resolvers.reader import LogReader, group_log
+from schema import ids
+from schema.types import MESSAGE_EVENT_KINDS
+from tests.harness import Endpoint, Json, Person, Subscription, World, eventually
+from tests.inside import cohorts, process_of
 from tests.reading import start, whole_log
 from tests.test_filters import Reader, follow, named, polled
 from tests.test_mentions import delete, edit, send
@@ -61,6 +65,14 @@ async def test_a_message_is_shown_from_the_event_on_that_first_mentions_one_what
     kinds += ["DELETED"] * 3
     assert await in_every_way(bob, group_id, begin, only, again) == kinds, "deletion takes nothing back"
     assert await polled(bob, group_id, begin, {"mentions": ada.id}) == []
+    assert await read_late(world.server, group_id, bob) == kinds
+
+
+async def read_late(server: Endpoint, group_id: str, whom: Person) -> list[str]:
+    """What a stream shows that reads the log only now, with the messages as they have become."""
+    batch = await LogReader(process_of(server).database).after(group_log(ids.group(group_id)), 0, 100)
+    shown = filter(Filter(mentioned_id=ids.user(whom.id)).shows, batch.events)
+    return [str(MESSAGE_EVENT_KINDS[event.fact.event.kind].name) for event in shown]
 
 
 async def test_who_filters_by_the_same_person_shares_each_event(world: World) -> None:
