@@ -221,6 +221,7 @@ class Telling:
         await self.react(deleted["id"], "deleted-emoji")
         await self.react(edited["id"], "emoji-taken-back")
         await self.do(scene.admin, "followThread", messageId=edited["id"])
+        await self.say("mention", content=f"{self.secret('mention')} @{scene.admin.username}")
         self.known |= {
             "ids": {
                 "Group": [scene.group_id],
@@ -229,6 +230,7 @@ class Telling:
                 "User": [scene.admin.id],
             },
             "groupId": scene.group_id, "messageId": edited["id"], "userId": scene.member.id, "sender": scene.member.id,
+            "mentions": scene.admin.id,
             "username": scene.member.username, "after": position, "date": edited["createdAt"], "upTo": edited["seq"],
             "clientMessageId": self.secret("client-id"), "emoji": self.secret("emoji"), "content": "hello",
             "thread": edited["id"], "replyToId": edited["id"], "role": "ADMIN", "name": "Chess", "description": "",
@@ -238,7 +240,7 @@ class Telling:
     async def _learn_cursors(self) -> None:
         """A cursor of each kind of list, as its members know it."""
         for document in everything(OperationType.QUERY):
-            if document.root in ("Query.myGroups", "Query.myThreads", "Query.group", "Query.message"):
+            if document.root in ("Query.group", "Query.message") or document.root.startswith("Query.my"):
                 given = {"id": self.known["ids"].get(document.shows, [""])[0], "after": self.known["after"]}
                 data = await self.scene.admin.client.execute(document.text, variables(document.text, given))
                 for name, value in shown(document, data):
@@ -262,7 +264,7 @@ class Telling:
         await self.do(scene.admin, "unfollowThread", messageId=edited)
         for person in (scene.admin, self.scenes[ADMIN].actor):
             await self.do(person, "followThread", messageId=edited)
-        await self.manage("sendGroupMessage", content=f"{self.secret('mention')} @{scene.member.username}")
+        await self.manage("sendGroupMessage", content=f"{self.secret('mention')} @all @{scene.member.username}")
         await self.manage("addMember", userId=scene.stranger.id)
         await self.manage("changeMemberRole", userId=scene.stranger.id, role="MODERATOR")
         await self.manage("removeMember", userId=scene.stranger.id)
@@ -273,7 +275,8 @@ class Telling:
         ears = await self.listen(standing, documents)
 
         async def all_have_heard() -> bool:
-            await self.say("reply", replyToId=self.known["thread"])
+            content = f"{self.secret('reply')} @{self.scene.admin.username}"
+            await self.say("reply", content=content, replyToId=self.known["thread"])
             await ears.take_what_came()
             return {document.text for document, _ in ears.heard} == {document.text for document in documents}
 
