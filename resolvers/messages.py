@@ -451,14 +451,20 @@ class SharedMessages(Following[Shown]):
         self.members: Sequence[Member] = ()
 
     async def _facts(self) -> AsyncGenerator[Shown, None]:
-        while found := await self._cohort.next():
-            self.event, self.members = found
-            if self.event.ends is None:
-                yield self.event.fact
+        while event := await self._next():
+            if event.ends is None:
+                yield event.fact
             else:
                 for member in self.members:
-                    member.finish(self.event)
+                    member.finish(event)
+            self.members = ()  # whoever has left is not held until the next event
             await asyncio.sleep(0)  # many events for many members leave room for others
+
+    async def _next(self) -> Event | None:
+        if found := await self._cohort.next():
+            self.event, self.members = found
+            return self.event
+        return None
 
     def _leave(self) -> None:
         self._cohort.end(EndReason.FAULT)

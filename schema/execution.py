@@ -15,6 +15,7 @@ from graphql import (
     Executor,
     GraphQLError,
     GraphQLObjectType,
+    GraphQLResolveInfoHelpers,
     GraphQLSchema,
     OperationDefinitionNode,
     OperationType,
@@ -110,6 +111,13 @@ class Planned(Executor[Any]):
         executor.pending_incremental_futures = set()
         executor.background_futures = set()
         executor._relevant_sub_fields = {}
+        return executor
+
+    def without_request(self) -> "Planned":
+        """One to begin others from, which holds nothing of the request that this one is for."""
+        sources = {name: VariableValueSource(each.signature) for name, each in self.variable_values.sources.items()}
+        executor = self.again(None, VariableValues(sources, {}))
+        executor.async_helpers = GraphQLResolveInfoHelpers(executor.gather_async_work, executor.track_async_work)
         return executor
 
     def build_per_event_executor(self, payload: Any) -> "Planned":
@@ -230,7 +238,7 @@ class Request:
         built = self._built()
         if isinstance(built, list):
             return ExecutionResult(None, built)
-        self.plan.executors[id(self.operation)] = built.again(None, built.variable_values)
+        self.plan.executors[id(self.operation)] = built.without_request()
         return built
 
     def _built(self) -> "Planned | list[GraphQLError]":

@@ -1,6 +1,8 @@
 """Fields and documents that are prepared once give what Strawberry and graphql-core give, errors included."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Mapping
 from enum import Enum
 from typing import Any
@@ -179,7 +181,7 @@ def request(
     plan: Plan,
     name: str | None = None,
     variables: dict[str, Any] | None = None,
-    context: str = "context",
+    context: object = "context",
 ) -> Request:
     operation = get_operation_ast(document, name)
     assert operation is not None
@@ -230,6 +232,23 @@ def test_an_executor_that_begins_from_another_shares_nothing_that_executing_chan
     }
     assert shared == {"fragments", "fragment_definitions"}
     assert begun["collected_errors"] is not built.collected_errors
+
+
+class Asker:
+    """A context that can be watched."""
+
+
+async def test_nothing_of_a_request_is_kept_with_its_document() -> None:
+    document = parse("query($n: String!) { leafy(name: $n) { name } }")
+    plan, asker = Plan(document), Asker()
+    gone = weakref.ref(asker)
+    await execute(request(document, plan, None, {"n": "secret"}, asker))
+    del asker
+    gc.collect()
+    assert gone() is None
+    (kept,) = plan.executors.values()
+    assert kept.variable_values.coerced == {}
+    assert "secret" not in repr(kept.variable_values)
 
 
 def test_a_plan_stays_as_large_as_its_document() -> None:
