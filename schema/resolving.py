@@ -4,7 +4,7 @@ Strawberry looks up the names, types and parameters of a resolver anew whenever 
 executing a send. What it finds is known when the schema is made.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from dataclasses import MISSING
 from functools import partial
 from operator import attrgetter
@@ -90,7 +90,21 @@ def prepared(field: Any) -> Resolve | None:
     def resolve(source: Any, info: Any, **given: Any) -> Any:
         return function(source, **{info_name: Info(info, own)}, **_converted(converts, given))
 
-    return resolve
+    return (lambda *source, **given: Later(partial(resolve, *source, **given))) if resolver.is_async else resolve
+
+
+class Later:
+    """What an async resolver gives, called when it is waited for. graphql-core drops what lies below a null, also
+    before it has begun, and Python tells of each coroutine that was dropped so.
+    """
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        self._call = call
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._call().__await__()
 
 
 def _named(own: Any, kind: Kind) -> tuple[str, Convert | None]:

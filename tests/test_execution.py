@@ -234,6 +234,47 @@ def test_an_executor_that_begins_from_another_shares_nothing_that_executing_chan
     assert begun["collected_errors"] is not built.collected_errors
 
 
+@strawberry.type
+class Slow:
+    @strawberry.field
+    async def one(self, info: Info) -> int:  # noqa: ARG002  # with it the field is prepared
+        return 1
+
+    @strawberry.field
+    async def two(self, info: Info) -> int:  # noqa: ARG002
+        return 2
+
+
+@strawberry.type
+class Racing:
+    @strawberry.field
+    async def slow(self, info: Info, turns: int) -> Slow:  # noqa: ARG002
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        return Slow()
+
+    @strawberry.field
+    async def fails(self, info: Info, turns: int) -> int:  # noqa: ARG002
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        raise ValueError("fails")
+
+
+async def test_what_is_dropped_before_it_has_begun_is_no_mistake() -> None:
+    """A field is refused in every turn in which those beside it may be."""
+    schema = strawberry.Schema(Racing)._schema  # pyright: ignore[reportPrivateUsage]
+    prepare_resolvers(schema)
+    for slow in range(4):
+        for fails in range(12):
+            document = parse(f"{{ slow(turns: {slow}) {{ one two }} fails(turns: {fails}) }}")
+            operation = get_operation_ast(document)
+            assert operation is not None
+            answer = await execute(Request(schema, document, operation, Plan(document), None, None))
+            assert answer.data is None
+            assert [error.message for error in answer.errors or ()] == ["fails"]
+    gc.collect()  # what was never begun would be told now
+
+
 class Asker:
     """A context that can be watched."""
 

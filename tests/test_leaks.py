@@ -4,7 +4,7 @@ the schema, for nobody, for outsiders of every kind and for members of every rol
 
 import json
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import pytest
 from graphql import OperationType
@@ -43,9 +43,10 @@ OWN_INVITATION = {f"{of}.{name}" for of in ("data.myInvitations", "invitations")
 
 
 @pytest.fixture(scope="session")
-async def telling(server: Server) -> AsyncIterator[Telling]:
+async def telling(server: Server) -> Telling:
+    """All that was heard. Nobody of it is connected any more: other tests count the sockets of this server."""
     async with World(server) as world:
-        yield await tell(world)
+        return await tell(world)
 
 
 def named(standing: Standing) -> str:
