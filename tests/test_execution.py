@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import sys
 import weakref
 from collections.abc import Mapping
 from enum import Enum
@@ -260,8 +261,14 @@ class Racing:
         raise ValueError("fails")
 
 
-async def test_what_is_dropped_before_it_has_begun_is_no_mistake() -> None:
+async def test_what_is_dropped_before_it_has_begun_is_no_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
     """A field is refused in every turn in which those beside it may be."""
+    told: list[str] = []
+
+    def tell(raised: "sys.UnraisableHookArgs") -> None:
+        told.append(repr(raised.object))
+
+    monkeypatch.setattr(sys, "unraisablehook", tell)
     schema = strawberry.Schema(Racing)._schema  # pyright: ignore[reportPrivateUsage]
     prepare_resolvers(schema)
     for slow in range(4):
@@ -273,6 +280,7 @@ async def test_what_is_dropped_before_it_has_begun_is_no_mistake() -> None:
             assert answer.data is None
             assert [error.message for error in answer.errors or ()] == ["fails"]
     gc.collect()  # what was never begun would be told now
+    assert [each for each in told if "Slow." in each] == []
 
 
 class Asker:

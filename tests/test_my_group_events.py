@@ -470,7 +470,7 @@ def kept_of_a_snapshot(group_id: str) -> int:
     return sum(
         each.id == wanted
         if type(each) is records.Group
-        else type(each) is dict and each.get("__typename") == "GroupsSnapshotEvent"
+        else type(each) is dict and each.get("__typename") == "GroupsSnapshotEvent" and group_id in str(each)
         for each in gc.get_objects()
     )
 
