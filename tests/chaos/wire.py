@@ -74,7 +74,7 @@ class Caller:
         except BaseException:
             self.close()
             raise
-        return judged(status, answer, is_mutation=document.startswith("mutation"))
+        return _judged(status, answer)
 
     async def _post(self, body: bytes, token: str | None) -> tuple[int, bytes]:
         if self._streams is None:
@@ -97,8 +97,7 @@ class Caller:
             self._streams = None
 
 
-def judged(status: int, body: bytes, *, is_mutation: bool) -> Answer:
-    """An error below the root field of a mutation is about what could not be shown: it may have been done."""
+def _judged(status: int, body: bytes) -> Answer:
     try:
         result: Json = json.loads(body)
     except ValueError:
@@ -108,8 +107,7 @@ def judged(status: int, body: bytes, *, is_mutation: bool) -> Answer:
         return Answer("ok", result["data"])
     extensions: Json = errors[0].get("extensions") or {}
     code, text = extensions.get("code", ""), json.dumps(errors)
-    is_below = is_mutation and len(errors[0].get("path", ())) > 1
-    is_open = is_below or (code == "SERVICE_UNAVAILABLE" and extensions.get("committed") is not False)
+    is_open = code == "SERVICE_UNAVAILABLE" and extensions.get("committed") is not False
     return Answer("unknown" if is_open else "fail", result.get("data") or {}, code, text)
 
 
