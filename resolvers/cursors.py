@@ -11,6 +11,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as NotBase64
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from .refusals import ErrorCode, Refusal
@@ -109,16 +110,10 @@ def thread_key(argument: str, text: str | None) -> ActivityKey | None:
 
 
 def activity_key(argument: str, text: str | None, mark: bytes = ACTIVITY_MARK) -> ActivityKey | None:
-    if text is None:
+    if (found := _unpacked(ACTIVITY, mark, argument, text)) is None:
         return None
-    try:
-        found, as_of, active_at, raw = ACTIVITY.unpack(_raw(text))
-        key = ActivityKey(EPOCH + as_of * MICROSECOND, EPOCH + active_at * MICROSECOND, UUID(bytes=raw))
-    except (ValueError, struct.error, OverflowError):
-        raise _bad_key(argument) from None
-    if found != mark:
-        raise _bad_key(argument)
-    return key
+    as_of, active_at, raw = found
+    return ActivityKey(_moment(argument, as_of), _moment(argument, active_at), UUID(bytes=raw))
 
 
 def of_mention(created_at: datetime, group_id: UUID, seq: int) -> str:
@@ -127,28 +122,34 @@ def of_mention(created_at: datetime, group_id: UUID, seq: int) -> str:
 
 def mention_key(argument: str, text: str | None) -> tuple[datetime, UUID, int] | None:
     """When a message was sent, its group and its seq: its place in the list of what mentions somebody."""
-    if text is None:
+    if (found := _unpacked(MENTION, MENTION_MARK, argument, text)) is None:
         return None
-    try:
-        mark, created_at, group, seq = MENTION.unpack(_raw(text))
-        key = EPOCH + created_at * MICROSECOND, UUID(bytes=group), seq
-    except (ValueError, struct.error, OverflowError):
-        raise _bad_key(argument) from None
-    if mark != MENTION_MARK or seq > BIGGEST_SEQ:
+    created_at, group, seq = found
+    if seq > BIGGEST_SEQ:
         raise _bad_key(argument)
-    return key
+    return _moment(argument, created_at), UUID(bytes=group), seq
 
 
 def _key(mark: bytes, argument: str, text: str | None, group_id: UUID) -> int | None:
+    if (found := _unpacked(KEY, mark, argument, text)) is None:
+        return None
+    group, key = found
+    if group != group_id.bytes or key > BIGGEST_SEQ:
+        raise _bad_key(argument)
+    return key
+
+
+def _unpacked(shape: struct.Struct, mark: bytes, argument: str, text: str | None) -> list[Any] | None:
+    """What stands behind the mark of a cursor; None where none is given. Raises CURSOR_INVALID for any other text."""
     if text is None:
         return None
     try:
-        found, group, key = KEY.unpack(_raw(text))
+        found, *rest = shape.unpack(_raw(text))
     except (ValueError, struct.error):
         raise _bad_key(argument) from None
-    if found != mark or group != group_id.bytes or key > BIGGEST_SEQ:
+    if found != mark:
         raise _bad_key(argument)
-    return key
+    return rest
 
 
 def _bad_key(argument: str) -> Refusal:
@@ -157,6 +158,13 @@ def _bad_key(argument: str) -> Refusal:
         f"{argument} is not a cursor of this connection. Fetch its first page anew.",
         field=argument,
     )
+
+
+def _moment(argument: str, microseconds: int) -> datetime:
+    try:
+        return EPOCH + microseconds * MICROSECOND
+    except OverflowError:
+        raise _bad_key(argument) from None
 
 
 def _microseconds(moment: datetime) -> int:

@@ -1,7 +1,8 @@
 """Following threads, and what a follower has not read of them. Knows nothing of SQL or GraphQL."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
 from db import events, follows, memberships, messages, threads
@@ -11,7 +12,7 @@ from db.records import Follow, Message, Standing, UserEvent, UserEventKind
 
 from .access import Door, Operation, Viewer, judge
 from .cursors import THREAD_MARK, ActivityKey
-from .pages import Page, requested
+from .pages import Page, by_activity
 from .refusals import Refusal, bad_input, conflict, not_found, unauthenticated
 from .services import Services
 from .threads import Branch
@@ -139,8 +140,7 @@ async def get_many(
     async with services.read() as transaction:
         opened = await door.open(transaction, {root.group_id for root in roots})
         found = await follows.get_many(transaction, viewer.id, {root.id for root in roots})
-    refused: Mapping[UUID, Refusal] = {of: each for of, each in opened.items() if isinstance(each, Refusal)}
-    return [refused.get(root.group_id) or found.get(root.id) for root in roots]
+    return [group if isinstance(group := opened[root.group_id], Refusal) else found.get(root.id) for root in roots]
 
 
 async def page(
@@ -149,12 +149,5 @@ async def page(
     """The roots of the threads that the viewer follows, most recently active first, in the order of the first page;
     with the cursor of each.
     """
-    request = requested(first, None, None, None, newest_by_default=False)
-    as_of = after.as_of if after else None
     async with services.read() as transaction:
-        key = (after.active_at, after.id) if after else None
-        found = await follows.page_of(transaction, viewer.id, as_of=as_of, after=key, limit=request.limit + 1)
-    rows = found[: request.limit]
-    moment = as_of or (rows[0][1] if rows else None)
-    cursors = [ActivityKey(moment or active_at, active_at, root.id).encode(THREAD_MARK) for root, active_at in rows]
-    return Page([root for root, _ in rows], after is not None, len(found) > request.limit), cursors
+        return await by_activity(partial(follows.page_of, transaction, viewer.id), THREAD_MARK, first, after)

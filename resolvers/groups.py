@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
@@ -14,8 +15,8 @@ from settings import Settings
 
 from . import text
 from .access import Door, Operation, Viewer, locked, readable
-from .cursors import ActivityKey
-from .pages import Page, requested
+from .cursors import ACTIVITY_MARK, ActivityKey
+from .pages import Page, by_activity
 from .refusals import Refusal, conflict, not_found
 from .services import Services
 
@@ -171,15 +172,8 @@ async def page(
     services: Services, viewer: Viewer, *, first: int | None, after: ActivityKey | None
 ) -> tuple[Page[Group], Sequence[str]]:
     """The viewer's groups, most recently active first, in the order of the first page; with the cursor of each."""
-    request = requested(first, None, None, None, newest_by_default=False)
-    as_of = after.as_of if after else None
     async with services.read() as transaction:
-        key = (after.active_at, after.id) if after else None
-        found = await groups.page_of(transaction, viewer.id, as_of=as_of, after=key, limit=request.limit + 1)
-    rows = found[: request.limit]
-    moment = as_of or (rows[0][1] if rows else None)
-    cursors = [ActivityKey(moment or active_at, active_at, group.id).encode() for group, active_at in rows]
-    return Page([group for group, _ in rows], after is not None, len(found) > request.limit), cursors
+        return await by_activity(partial(groups.page_of, transaction, viewer.id), ACTIVITY_MARK, first, after)
 
 
 async def invitations(services: Services, viewer: Viewer) -> Sequence[UserEvent]:

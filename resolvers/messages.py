@@ -164,10 +164,9 @@ async def behind(services: Services, door: Door, wanted: Sequence[tuple[UUID, UU
     async with services.read() as transaction:
         opened = await door.open(transaction, {group_id for group_id, _ in wanted})
         found = await messages.get_many(transaction, {message_id for _, message_id in wanted})
-    groups = [opened[group_id] for group_id, _ in wanted]
     return [
-        group if isinstance(group, Refusal) else found[message_id]
-        for group, (_, message_id) in zip(groups, wanted, strict=True)
+        group if isinstance(group := opened[group_id], Refusal) else found[message_id]
+        for group_id, message_id in wanted
     ]
 
 

@@ -2,14 +2,16 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from datetime import datetime
+from typing import Generic, Protocol, TypeVar
 from uuid import UUID
 
 from db.engine import Transaction
 from db.pages import Keys
-from db.records import Group
+from db.records import Group, Message
 
 from .access import Door
+from .cursors import ActivityKey
 from .refusals import Refusal, bad_input
 
 T = TypeVar("T")
@@ -85,3 +87,28 @@ async def behind_door(
         group_id: each if isinstance(each, Refusal) else replace(cut(request, found[group_id]), group=each)
         for group_id, each in opened.items()
     }
+
+
+Active = TypeVar("Active", bound=Group | Message)
+Active_co = TypeVar("Active_co", bound=Group | Message, covariant=True)
+
+
+class ReadByActivity(Protocol[Active_co]):
+    """Up to `limit` records with when each was last active, newest first: as of a moment, after (active, id)."""
+
+    def __call__(
+        self, *, as_of: datetime | None, after: tuple[datetime, UUID] | None, limit: int
+    ) -> Awaitable[Sequence[tuple[Active_co, datetime]]]: ...
+
+
+async def by_activity(
+    read: ReadByActivity[Active], mark: bytes, first: int | None, after: ActivityKey | None
+) -> tuple[Page[Active], Sequence[str]]:
+    """A page of a list by activity, in the order that it had when its first page was read; with the cursor of each."""
+    limit = requested(first, None, None, None, newest_by_default=False).limit
+    as_of = after.as_of if after else None
+    found = await read(as_of=as_of, after=(after.active_at, after.id) if after else None, limit=limit + 1)
+    rows = found[:limit]
+    moment = as_of or (rows[0][1] if rows else None)
+    cursors = [ActivityKey(moment or active_at, active_at, each.id).encode(mark) for each, active_at in rows]
+    return Page([each for each, _ in rows], after is not None, len(found) > limit), cursors

@@ -78,10 +78,8 @@ async def get_many(services: Services, door: Door, shown: Sequence[Message]) -> 
         opened = await door.open(transaction, {message.group_id for message in shown})
         ids = {message.id for message in shown if not isinstance(opened[message.group_id], Refusal)}
         found = await threads.get_many(transaction, ids)
-    groups = [opened[message.group_id] for message in shown]
     return [
-        group if isinstance(group, Refusal) else found.get(message.id)
-        for group, message in zip(groups, shown, strict=True)
+        group if isinstance(group := opened[message.group_id], Refusal) else found.get(message.id) for message in shown
     ]
 
 
