@@ -73,6 +73,10 @@ class Pipe(Protocol):
 
     def write_text(self, text: bytes) -> None: ...
 
+    def write_close(self, code: int, reason: str) -> None:
+        """Say goodbye. May be called where `write_text` may be."""
+        ...
+
     async def send_text(self, text: bytes) -> None:
         """Return once the peer has taken enough of what was sent. Raises Gone."""
         ...
@@ -106,6 +110,9 @@ class AsgiPipe:
         self.over = asyncio.Event()  # nothing of the socket is left
 
     def write_text(self, text: bytes) -> None:
+        raise NotImplementedError
+
+    def write_close(self, code: int, reason: str) -> None:
         raise NotImplementedError
 
     async def send_text(self, text: bytes) -> None:
@@ -206,10 +213,16 @@ class Outbox:
         except TimeoutError:
             raise Stalled from None
 
+    def push_close(self, code: int, reason: str) -> None:
+        """Close without waiting, if the peer takes it now: before anything more of it can be read. See `close`."""
+        if self._emptying is None and self._pipe.is_writable:
+            self._pipe.write_close(code, _short(reason))
+
     async def close(self, code: int, reason: str) -> None:
+        """Close as soon as the peer takes it, unless that was done; let go of a peer that does not."""
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
-                await self._pipe.close(code, reason.encode(errors="replace")[:LONGEST_REASON].decode(errors="ignore"))
+                await self._pipe.close(code, _short(reason))
                 return
         self._pipe.abort()
 
@@ -225,6 +238,10 @@ class Outbox:
             self._emptying.cancel()
             await asyncio.wait([self._emptying])
         self._give_up = _nothing  # whoever is told refers to this
+
+
+def _short(reason: str) -> str:
+    return reason.encode(errors="replace")[:LONGEST_REASON].decode(errors="ignore")
 
 
 def _nothing() -> None:

@@ -328,13 +328,14 @@ class Socket:
     async def _end_session(self, refusal: Refusal) -> None:
         """Each operation gets its `error`, then the socket closes.
 
-        What is being written now is answered first: it may be this log-out.
+        What is being written now is answered first: it may be this log-out. Where nothing is, the close goes out with
+        the errors: a client that leaves at its last error hears 4403 all the same.
         """
         with suppress(Gone):
             for operation in [each for each in self.operations.values() if each.running is not None]:
                 await operation.refuse(refusal)
                 operation.stop()
-            if self._tasks:
+            if self.operations:
                 await asyncio.wait(self._tasks, timeout=LAST_WORDS_SECONDS)
             for operation in list(self.operations.values()):
                 await operation.refuse(refusal)
@@ -360,6 +361,8 @@ class Socket:
         """Say why, if somebody is still there, and stop everything. Only the first call counts."""
         if not self._is_over:
             self._is_over = True
+            if code is not None:
+                self.outbox.push_close(code, reason)
             self._stop_expecting()
             self._heartbeat.stop()
             for operation in tuple(self.operations.values()):

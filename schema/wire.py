@@ -246,9 +246,10 @@ class Wire(asyncio.Protocol):
     async def close(self, code: int, reason: str) -> None:
         """Say goodbye, as soon as the peer has read enough. It has some seconds to answer."""
         await self._relieved()
-        self._say_goodbye(code, reason)
+        self.write_close(code, reason)
 
-    def _say_goodbye(self, code: int, reason: str = "") -> None:
+    def write_close(self, code: int, reason: str = "") -> None:
+        """Say goodbye, now. Only the first call counts."""
         if self._is_closing or self._transport.is_closing():
             return
         self._is_closing, self.is_writable = True, False
@@ -272,7 +273,7 @@ class Wire(asyncio.Protocol):
 
     def shutdown(self) -> None:
         """The process ends. A peer that does not read cannot hold it up."""
-        self._say_goodbye(CloseCode.SERVICE_RESTART)
+        self.write_close(CloseCode.SERVICE_RESTART)
         self._transport.close()
         asyncio.get_running_loop().call_later(GOODBYE_SECONDS, self._transport.abort)
         self._listener.lost()

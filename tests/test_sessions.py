@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import update
 
-from db import tables
+from db import groups, tables
 from db.engine import Transaction, utc_now
 from resolvers import messages, sessions, users
 from schema import ids
@@ -167,6 +168,27 @@ async def test_each_subscription_gets_an_error_and_then_the_socket_closes_with_4
     await world.send(ben, group, "still here")
     assert (await others.event())["message"]["content"] == "still here"
     book.check()
+
+
+async def test_who_leaves_at_the_last_error_still_hears_4403(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As libraries do; and here the subscription is being read for, so it ends only later."""
+    begun, go_on, read = asyncio.Event(), asyncio.Event(), groups.all_of
+
+    async def read_late(*args: Any) -> Any:
+        begun.set()
+        await go_on.wait()
+        return await read(*args)
+
+    monkeypatch.setattr(groups, "all_of", read_late)
+    ada = await world.user()
+    socket = await ada.socket()
+    news = await socket.follow("MyGroupEvents", snapshot=True)
+    await begun.wait()
+    await log_out(world.server, ada)
+    await ended(news)
+    await socket.leave()
+    await is_closed(socket)
+    go_on.set()
 
 
 async def test_a_token_that_expires_ends_its_sockets_at_that_moment(world: World) -> None:

@@ -195,6 +195,10 @@ class Socket:
             return closed.code
         raise AssertionError("unreachable")
 
+    async def leave(self) -> None:
+        """Close, as a client does that has heard enough."""
+        await self._connection.close()
+
     async def read_until(self, done: Callable[[], bool], timeout: float = DEADLINE) -> None:
         """Read and hand out frames until `done`. Raises SocketClosed, or TimeoutError after `timeout` seconds."""
         async with asyncio.timeout(timeout):
