@@ -23,7 +23,8 @@ export function createParley({ url, token, onSignedOut = () => {}, keepAlive = 1
   const authorization = token ? { authorization: `Bearer ${token}` } : {};
   const headers = { "content-type": "application/json", ...authorization };
   const closing = new AbortController();
-  let silence;
+  let silence, isOver;
+  const over = () => isOver || ((isOver = true), onSignedOut());
   const socket = createClient({
     url: url.replace(/^http/, "ws"),
     connectionParams: authorization,
@@ -37,7 +38,7 @@ export function createParley({ url, token, onSignedOut = () => {}, keepAlive = 1
     on: {
       ping: (received) => received || (silence = setTimeout(() => socket.terminate(), keepAlive / 2)),
       pong: (received) => received && clearTimeout(silence),
-      closed: ({ code }) => (clearTimeout(silence), code === 4403 && onSignedOut()),
+      closed: ({ code }) => (clearTimeout(silence), code === 4403 && over()),
     },
   });
   const post = async ({ text: query }, variables) => {
@@ -49,7 +50,7 @@ export function createParley({ url, token, onSignedOut = () => {}, keepAlive = 1
     return { data: newest(data) };
   };
   const newest = (data) => withNewest(data, environment.getStore().getSource());
-  const subscribe = poll ? polling(post, poll, closing.signal) : streaming(socket, newest);
+  const subscribe = poll ? polling(post, poll, closing.signal) : streaming(socket, newest, over);
   const network = Network.create(inTurn(post, closing.signal), subscribe);
   const environment = new Environment({ network, handlerProvider, store: new Store(new RecordSource()) });
   // The library complains when it is told so while it is looking for a connection.
@@ -257,7 +258,7 @@ export const following = (groupId, after) => ({
 // region resume
 /** The network's way for subscriptions. They go on after the last event that came: `after` is read anew each time. */
 const streaming =
-  (socket, newest) =>
+  (socket, newest, over) =>
   ({ text: query }, given) =>
     Observable.create((sink) => {
       let { after } = given;
@@ -277,6 +278,8 @@ const streaming =
         };
         const error = (problem) => {
           const end = Array.isArray(problem) ? new Refusal(problem) : problem;
+          // Whichever is heard first: this, or the 4403 with which the socket closes.
+          if (end.code === "SESSION_EXPIRED") over();
           if (end.retry) again = setTimeout(join, backoff(attempt), attempt + 1);
           else sink.error(end);
         };

@@ -21,7 +21,8 @@ import {
  */
 export function createParley({ url, token, exchanges = [], onSignedOut = () => {}, keepAlive = 10_000 }) {
   const headers = token ? { authorization: `Bearer ${token}` } : {};
-  let silence;
+  let silence, isOver;
+  const over = () => isOver || ((isOver = true), onSignedOut());
   const socket = createClient({
     url: url.replace(/^http/, "ws"),
     connectionParams: headers,
@@ -35,7 +36,7 @@ export function createParley({ url, token, exchanges = [], onSignedOut = () => {
     on: {
       ping: (received) => received || (silence = setTimeout(() => socket.terminate(), keepAlive / 2)),
       pong: (received) => received && clearTimeout(silence),
-      closed: ({ code }) => (clearTimeout(silence), code === 4403 && onSignedOut()),
+      closed: ({ code }) => (clearTimeout(silence), code === 4403 && over()),
     },
   });
   const client = new Client({
@@ -53,7 +54,7 @@ export function createParley({ url, token, exchanges = [], onSignedOut = () => {
         maxDelayMs: 30_000,
       }),
       fetchExchange,
-      subscriptionExchange({ forwardSubscription: resuming(socket) }),
+      subscriptionExchange({ forwardSubscription: resuming(socket, over) }),
     ],
   });
   // The library complains when it is told so while it is looking for a connection.
@@ -67,7 +68,7 @@ const mayPass = ({ networkError, graphQLErrors }) => networkError || graphQLErro
 
 // region resume
 /** A stream goes on after the last event that came: on a new connection, and where the server asks to come again. */
-const resuming = (socket) => (request) => ({
+const resuming = (socket, over) => (request) => ({
   subscribe(sink) {
     let leave, again;
     let { after } = request.variables;
@@ -88,6 +89,8 @@ const resuming = (socket) => (request) => ({
             sink.next(result);
           },
           error(problem) {
+            // Whichever is heard first: this, or the 4403 with which the socket closes.
+            if (problem[0]?.extensions.code === "SESSION_EXPIRED") over();
             if (problem[0]?.extensions.retry) again = setTimeout(join, backoff(attempt), attempt + 1);
             else sink.error(problem);
           },
