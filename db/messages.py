@@ -51,7 +51,7 @@ async def pages(transaction: Transaction, group_ids: Sequence[UUID], keys: Keys)
 async def pages_without_replies(
     transaction: Transaction, group_ids: Sequence[UUID], keys: Keys
 ) -> Mapping[UUID, list[Message]]:
-    """As `pages`. It passes over the replies that lie between: an index without them would be written by every send."""
+    """As `pages`, of what is no reply."""
     return await _pages(transaction, group_ids, keys, WITHOUT_REPLIES)
 
 

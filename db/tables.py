@@ -36,7 +36,7 @@ from sqlmodel import Field, SQLModel
 from .records import Mentioned
 
 NOT_DELETED = text("deleted_at IS NULL")
-IS_REPLY = text("thread_root_id IS NOT NULL")
+IS_REPLY, IS_NO_REPLY = text("thread_root_id IS NOT NULL"), text("thread_root_id IS NULL")
 PRESENT, PRESENT_IN_SQLITE = text("present"), text("present = 1")
 
 metadata: MetaData = SQLModel.metadata
@@ -214,6 +214,10 @@ class MessageRow(Row, table=True):
             sqlite_where=IS_REPLY,
             postgresql_where=IS_REPLY,
         ),
+        # Pages without replies: 10^5 replies in a row take SQLite 29 ms to step over and PostgreSQL 13, without this
+        # index. A send of what is no reply costs 1 µs more, on SQLite 4 if it is alone in its commit. Two halves of the
+        # index of the unread would do for both and cost nothing, but SQLite does not choose them for pages.
+        Index("ix_messages_no_reply", "group_id", "seq", sqlite_where=IS_NO_REPLY, postgresql_where=IS_NO_REPLY),
     )
 
     id: UUID = _id(primary=True)

@@ -7,9 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import insert, text, update
+from uuid_utils.compat import uuid7
 
-from db import tables
+from db import messages, tables
+from db.engine import Transaction, utc_now
+from db.history import around
+from db.pages import Keys
 from schema import ids
 from tests.harness import Json, Person, Stack, World, eventually, refused
 from tests.inside import cohorts
@@ -431,3 +435,54 @@ async def test_what_is_no_reply_is_sent_and_shown_without_a_statement_about_thre
             assert "thread" not in statement.replace("messages.thread_root_id", "").replace(
                 "thread_root_id, mentions)", ""
             )
+
+
+MANY = 2_000
+SHAPES = [(None, None, True), (None, None, False), (1_500, None, False), (None, 1_500, True), (1_000, 1_500, False)]
+
+
+class Explained:
+    """A transaction that has the database say, before each statement, by which way it will read."""
+
+    def __init__(self, transaction: Transaction, plans: list[str]) -> None:
+        self._transaction, self._plans = transaction, plans
+
+    async def execute(self, statement: Any) -> Any:
+        dialect = vars(self._transaction)["connection"].dialect
+        words = statement.compile(dialect=dialect, compile_kwargs={"literal_binds": True})
+        explain = "EXPLAIN QUERY PLAN" if dialect.name == "sqlite" else "EXPLAIN"
+        rows = await self._transaction.execute(text(f"{explain} {words}"))
+        self._plans.append("\n".join(str(row[-1]) for row in rows))
+        return await self._transaction.execute(statement)
+
+
+async def fill(bench: Bench, group_id: str, sender: Person, root: Json) -> None:
+    """Replies in a row, past the use case: a send each costs 10 ms."""
+    same = {
+        "group_id": ids.group(group_id), "sender_id": ids.user(sender.id), "content": "a reply",
+        "thread_root_id": ids.message(root["id"]), "created_at": utc_now(), "updated_at": utc_now(),
+    }  # fmt: skip
+    rows = [{"id": uuid7(), "seq": seq, "version": seq, **same} for seq in range(10, MANY)]
+
+    async def work(transaction: Transaction) -> None:
+        await transaction.execute(insert(tables.messages), rows)
+
+    await bench.process.database.write(work)
+
+
+async def test_a_page_without_replies_steps_over_none_of_them(stack: Stack) -> None:
+    async with quiet_server(stack) as server, Bench.on(server) as bench:
+        ada = await bench.world.user()
+        group_id = await bench.world.group(ada)
+        sent = [await bench.world.send(ada, group_id) for _ in range(3)]
+        await fill(bench, group_id, ada, sent[0])
+        group, plans = ids.group(group_id), list[str]()
+        async with bench.process.database.read() as transaction:
+            explained: Any = Explained(transaction, plans)
+            for shape in SHAPES:
+                await messages.pages_without_replies(explained, [group], Keys(shape[0], shape[1], 51, shape[2]))
+            await around(explained, {group: 1_000}, 51, replies=False)
+        assert len(plans) == len(SHAPES) + 1
+        for plan in plans:
+            assert plan.count("ix_messages_no_reply") == (2 if plan is plans[-1] else 1), plan
+        assert named(await history(ada, group_id, replies=False)) == named(sent)
