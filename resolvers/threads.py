@@ -56,7 +56,9 @@ async def shrink(transaction: Transaction, log: GroupLog, reply: Message) -> Non
     assert root is not None
     thread = await threads.get(transaction, root.id)
     assert thread is not None
-    last_reply = await threads.last_reply(transaction, root.id)
+    last_reply = thread.last_reply
+    if last_reply and last_reply.id == reply.id:
+        last_reply = await threads.last_reply(transaction, root.id, below=reply.seq)
     thread = replace(thread, reply_count=thread.reply_count - 1, last_reply=last_reply)
     await threads.keep(transaction, thread, first=False)
     await _touch(transaction, log, root)

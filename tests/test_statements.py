@@ -82,8 +82,8 @@ async def values_of(world: World) -> Mapping[str, Any]:
         "message": ids.message(message_id), "message_id_0": ids.message(message_id), "message_id_1": ids.user(bob.id),
         "root": ids.message(message_id), "root_id_0": ids.message(message_id), "root_id_1": ids.user(bob.id),
         "username_0": ada.username, "username_1": "nobody", "thread": ids.message(message_id), "emoji": "tada",
-        "digest": digest(bob.token), "date": datetime.now(UTC), "seq": 0, "up_to": 100, "limit": 10, "rows": 10,
-        "created_at": datetime.now(UTC),
+        "digest": digest(bob.token), "date": datetime.now(UTC), "seq": 0, "below": 100, "up_to": 100, "limit": 10,
+        "rows": 10, "created_at": datetime.now(UTC),
     }  # fmt: skip
 
 
