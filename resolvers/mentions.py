@@ -18,13 +18,11 @@ from .pages import Page, requested
 from .services import Services
 
 MOST_MENTIONS = 50  # places of a text that are looked at, and people that one message mentions in its life
-EVERYBODY = "all"
 # Thai to Khmer, kana, Han and Hangul: their words touch each other, or take endings.
 UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3040-\u318f\u3400-\u9fff\uac00-\ud7ff\uf900-\ufaff"
 LETTER = rf"[^\W{UNSPACED}\U00020000-\U0003ffff]"
 # Not inside a word, an e-mail address or a link.
 PLACE = re.compile(rf"(?<!{LETTER})(?<![@/.+-])@([A-Za-z0-9_.-]++)(?!{LETTER}|[@\u0300-\u036f])")
-ENDS_OF_SENTENCES = "._-"
 
 Place = tuple[int, int]
 
@@ -50,7 +48,7 @@ def _candidates(content: str) -> Iterator[Candidate]:
 
 def _names(run: str) -> Sequence[str]:
     """A name may end as a sentence does: the longer one is meant, if somebody has it."""
-    either = dict.fromkeys((run, run.rstrip(ENDS_OF_SENTENCES)))
+    either = dict.fromkeys((run, run.rstrip(text.ENDS_OF_SENTENCES)))
     return [name for name in either if text.USERNAME.fullmatch(name)]
 
 
@@ -64,10 +62,10 @@ async def find(
     if not found and not before:
         return ()
     known: dict[str, UUID | None] = {}
-    if names := {name for each in found for name in each.names} - {EVERYBODY}:
+    if names := {name for each in found for name in each.names} - {text.EVERYBODY}:
         known |= await mentions.named(transaction, own.group_id, names)
     if may_mention_all(own):
-        known[EVERYBODY] = None
+        known[text.EVERYBODY] = None
     return _merged(before, _places(found, known), since)
 
 

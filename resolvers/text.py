@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 from .refusals import bad_input
 
 USERNAME = re.compile(r"[a-z0-9_.-]{3,32}")
+ENDS_OF_SENTENCES = "._-"
+EVERYBODY = "all"  # who is mentioned by this name
 SURROGATES = re.compile("[\ud800-\udfff]")
 MAX_GROUP_NAME = 100
 MAX_DESCRIPTION = 2_000
@@ -31,6 +33,16 @@ def username(value: str) -> str:
     lowered = value.lower()
     if not USERNAME.fullmatch(lowered):
         raise bad_input("username must be 3 to 32 of the characters a-z, 0-9, _, . and -.", field="username")
+    return lowered
+
+
+def new_username(value: str) -> str:
+    """As `username`, and not what `@all` would mention, be it before the end of a sentence."""
+    lowered = username(value)
+    if lowered.rstrip(ENDS_OF_SENTENCES) == EVERYBODY:
+        raise bad_input(
+            "username must not be all, with or without _, . or - after it: it means everybody.", field="username"
+        )
     return lowered
 
 

@@ -91,7 +91,7 @@ async def create(services: Services, registration: Registration) -> User:
 async def _checked(services: Services, registration: Registration) -> Mapping[str, Any]:
     """The columns of the new user. The password is hashed last: it costs most."""
     return {
-        "username": text.username(registration.username),
+        "username": text.new_username(registration.username),
         "first_name": text.person_name("firstName", registration.first_name),
         "last_name": text.person_name("lastName", registration.last_name),
         "nickname": text.nickname(registration.nickname),

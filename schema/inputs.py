@@ -21,7 +21,8 @@ def given(**fields: Any) -> dict[str, Any]:
 @strawberry.input(description="Who is to be registered.")
 class RegisterInput:
     username: str = strawberry.field(
-        description="3 to 32 of a-z, 0-9, `_`, `.`, `-`; capitals are lowered. It must be free."
+        description="3 to 32 of a-z, 0-9, `_`, `.`, `-`; capitals are lowered. It must be free, and not `all`, which "
+        "means everybody, with or without `_`, `.` or `-` after it."
     )
     password: str = strawberry.field(description="8 to 1,024 bytes.")
     first_name: str = strawberry.field(description="1 to 100 characters.")

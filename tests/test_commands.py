@@ -173,6 +173,7 @@ async def test_on_a_terminal_the_password_is_asked_for_twice_and_not_shown(alone
     ("username", "stdin", "why"),
     [
         ("ab", PASSWORD, "username must be 3 to 32 of the characters"),
+        ("all", PASSWORD, "username must not be all"),
         ("short", "seven77", "password must be 8 to 1,024 bytes long"),
         ("nothing", "", "There is no password on stdin."),
     ],
