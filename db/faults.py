@@ -5,6 +5,7 @@ import traceback
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+LOCK_NOT_AVAILABLE = "55P03"
 RETRIED_STATES = frozenset({"40001", "40P01"})  # serialization failure, deadlock
 TAKEN = frozenset({"23505", "SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY", "SQLITE_CONSTRAINT_ROWID"})
 # Connection, resources, object not in its prerequisite state (a lock), operator intervention, system error, internal

@@ -18,7 +18,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from db.faults import UNREACHABLE_POSTGRES, state_of
+from db.faults import LOCK_NOT_AVAILABLE, UNREACHABLE_POSTGRES, state_of
 from db.lock import FileLock, Held, LockError, sqlite_file, waiting
 from db.tables import metadata
 from db.transactions import Transaction
@@ -36,7 +36,6 @@ ADVISORY_LOCK = 0x7061726C6579  # "parley"
 VERSION_TABLE = "alembic_version"
 VERSION = text("SELECT version_num FROM alembic_version")
 MINIMUM = {"sqlite": (3, 35), "postgresql": (15,)}  # RETURNING; the oldest that the tests' statements were written for
-LOCK_NOT_AVAILABLE = "55P03"
 
 
 MIGRATING = "Another process is migrating the database, or holds its tables: try again later."

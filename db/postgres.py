@@ -3,15 +3,16 @@
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any, TypeVar
 
 import orjson
+from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from .faults import Unavailable, may_run_again, translated
+from .faults import LOCK_NOT_AVAILABLE, Unavailable, may_run_again, state_of, translated
 from .statements import write_data
 from .transactions import Appended, LoopTransaction, Transaction
 
@@ -20,14 +21,21 @@ Work = Callable[[Transaction], Coroutine[Any, Any, T]]
 AfterCommit = Callable[[Sequence[Appended]], None]
 
 ATTEMPTS = 5
+APPLICATION = "parley"
+
+# A statement that is new to a connection goes in two requests. Between them PostgreSQL calls the session active,
+# `idle_in_transaction_session_timeout` does not count, and `transaction_timeout` came only with version 17.
+END_SILENT = text("""SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND usename = current_user AND application_name = :application
+    AND state = 'active' AND wait_event_type = 'Client' AND state_change < now() - make_interval(secs => :seconds)""")
 
 
 def engine(url: str, connections: int, wait_seconds: float) -> AsyncEngine:
     """READ COMMITTED: a statement after a lock sees everything that was committed while the lock was waited for."""
     settings = {
-        "application_name": "parley",
+        "application_name": APPLICATION,
         "lock_timeout": f"{int(wait_seconds * 1000)}ms",
-        # A node that vanished without a word holds the lock of a group no longer than this.
+        # A node that vanished without a word holds the lock of a group no longer than this; see END_SILENT.
         "idle_in_transaction_session_timeout": f"{int(2 * wait_seconds * 1000)}ms",
     }
     return create_async_engine(
@@ -123,7 +131,12 @@ class Writer:
         try:
             async with self._engine.connect() as connection:
                 transaction = LoopTransaction(self._clock, connection)
-                result = await work(transaction)
+                try:
+                    result = await work(transaction)
+                except SQLAlchemyError as error:
+                    if state_of(error) == LOCK_NOT_AVAILABLE:
+                        await self._end_silent(connection)
+                    raise
                 committing = True
                 await connection.commit()
                 return result, transaction.appended
@@ -131,3 +144,9 @@ class Writer:
             if may_run_again(error):
                 raise
             raise translated(error, committed=None if committing else False) from error
+
+    async def _end_silent(self, connection: AsyncConnection) -> None:
+        """End the sessions of nodes that stand still in the middle of a request: one of them may hold the lock."""
+        with suppress(SQLAlchemyError, OSError, TimeoutError):
+            await connection.rollback()
+            await connection.execute(END_SILENT, {"application": APPLICATION, "seconds": 2 * self._wait_seconds})

@@ -369,9 +369,10 @@ class Bench:
                 await eventually(lambda: _locks_wait(connection, count))
 
     @asynccontextmanager
-    async def connection(self) -> AsyncGenerator["Connection"]:
+    async def connection(self, **settings: str) -> AsyncGenerator["Connection"]:
         """A connection of the test's own to PostgreSQL."""
-        connection = await asyncpg.connect(self.server.settings.database_url.replace("+asyncpg", ""))
+        url = self.server.settings.database_url.replace("+asyncpg", "")
+        connection = await asyncpg.connect(url, server_settings=settings)
         try:
             yield connection
         finally:

@@ -30,6 +30,7 @@ from tests.harness.world import PASSWORD
 from tests.sabotage import COMMIT, Bench, Version, against, code_of, extensions_of, only_on, quiet_server, running
 
 FULL = 2  # PRAGMA synchronous
+LOCK = "SELECT 1 FROM groups WHERE id = $1 FOR UPDATE"
 PATIENCE = 5.0  # seconds; five times what a server that waits for half a second may take
 
 
@@ -296,7 +297,6 @@ async def test_a_deadlock_is_run_again_inside(bench: Bench, version: Version) ->
         ada, bob = await bench.world.users("ada", "bob")
         group_id = await bench.world.group(ada)
         addition = ada.run("AddMember", input={"groupId": group_id, "userId": bob.id})
-        lock = "SELECT 1 FROM groups WHERE id = $1 FOR UPDATE"
         with bench.statements.held("FROM users", "FOR NO KEY UPDATE") as people:
             async with running(code_of(addition)) as answer:
                 await people.reached()
@@ -304,7 +304,7 @@ async def test_a_deadlock_is_run_again_inside(bench: Bench, version: Version) ->
                     # Everybody looks for a deadlock once, after this time; who finds it is told. This one never looks.
                     await other.execute("SET LOCAL deadlock_timeout = '1h'")
                     await other.execute("SELECT 1 FROM users WHERE id = $1 FOR UPDATE", ids.user(bob.id))
-                    async with running(other.execute(lock, ids.group(group_id))) as group:
+                    async with running(other.execute(LOCK, ids.group(group_id))) as group:
                         await bench.writes_wait(1)
                         people.release()
                     await group
@@ -379,6 +379,36 @@ async def test_a_connection_that_goes_silent_is_told_as_unavailable_in_time(stac
                 await eventually(is_done, PATIENCE)
             except AssertionError:
                 violations.append("the group stays locked by a transaction that nobody will end")
+
+
+@only_on("postgres")
+@against(wrong.LEAVES_THE_SILENT, wrong.ENDS_WHOM_IT_MEETS)
+async def test_a_node_that_stands_still_in_the_middle_of_a_statement_gives_its_group_back(
+    stack: Stack, version: Version
+) -> None:
+    with version.judged() as violations:
+        async with quiet_server(stack, database_wait_seconds=0.5) as server, Bench.on(server) as bench:
+            ada = await bench.world.user("ada")
+            mine, held, operators = [await bench.world.group(ada) for _ in range(3)]
+            async with bench.connection(application_name="parley") as node, bench.connection() as operator:
+                for connection, group_id in ((node, held), (operator, operators)):
+                    await connection.execute("BEGIN")
+                    await connection.fetchval(LOCK, ids.group(group_id))
+                    await connection.prepare("SELECT 1")  # PostgreSQL waits for the second half, and calls this active
+                codes = [await code_of(send(ada, each, "at once")) for each in (mine, held)]
+                assert codes == ["OK", "SERVICE_UNAVAILABLE"]
+                if node.is_closed():
+                    violations.append("a node that may go on was ended")
+
+                async def is_done() -> bool:
+                    return await code_of(send(ada, held, "perhaps", "an-id")) == "OK"
+
+                try:
+                    await eventually(is_done, PATIENCE)
+                except AssertionError:
+                    violations.append("the group stays locked by a transaction that nobody will end")
+                if await code_of(send(ada, operators, "no")) == "OK" or operator.is_closed():
+                    violations.append("somebody who is no node was ended")
 
 
 @only_on("sqlite")

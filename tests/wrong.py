@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, and_, delete, event, exists, insert, select, update
+from sqlalchemy import Connection, Engine, and_, delete, event, exists, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db import events, faults, groups, memberships, messages, postgres, rows, sqlite, tables, users
@@ -227,6 +227,16 @@ def _create_patient_engine(url: str, *, connect_args: dict[str, Any], **options:
 
 
 WAITS_FOR_SILENCE = Version("waits for silence", (("db.postgres.create_async_engine", _create_patient_engine),))
+
+
+async def _end_nobody(*_: object) -> None:
+    pass
+
+
+LEAVES_THE_SILENT = Version("leaves the silent alone", (("db.postgres.Writer._end_silent", _end_nobody),))
+_END_ALL = text("""SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()
+    AND state = 'active' AND wait_event_type = 'Client' AND :application <> '' AND :seconds > 0""")
+ENDS_WHOM_IT_MEETS = Version("ends whom it meets", (("db.postgres.END_SILENT", _END_ALL),))
 
 
 def _half_rolled_back(connection: Connection) -> None:
