@@ -3,13 +3,14 @@
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from math import inf
 from typing import TypeAlias
 
-from tests.chaos.evidence import Operation, Run, Sub
+from tests.chaos import copies
+from tests.chaos.evidence import SHOWN, Run, Sub, answers, reads
 from tests.chaos.history import Happening
 
 Counted = str
@@ -36,7 +37,7 @@ Check: TypeAlias = Callable[[Run], Iterator[tuple[Counted, str]]]
 
 
 def durable(run: Run) -> Iterator[tuple[Counted, str]]:
-    """I1: every acknowledged send is in the log exactly once."""
+    """I1: every acknowledged send is in the log exactly once, every acknowledged change at least once and for good."""
     written = {group: Counter(row.message_id for row in rows.values()) for group, rows in run.messages.items()}
     for (group, _, key), attempts in run.sends.items():
         rows = written[group]
@@ -47,10 +48,14 @@ def durable(run: Run) -> Iterator[tuple[Counted, str]]:
                 yield "lost", f"{key} was acknowledged as {outcome.seq} and is not in the log of {group}"
             elif rows[outcome.id] > 1:
                 yield "doubled", f"{key} is in the log of {group} {rows[outcome.id]} times"
+    yield from copies.lost_changes(run)
+    yield from copies.undone(run)
 
 
 def no_phantom(run: Run) -> Iterator[tuple[Counted, str]]:
-    """I2: every message in the log was sent by somebody, and was not definitely refused."""
+    """I2: every message in the log was sent by somebody, and was not definitely refused; neither was a change, and none
+    is there more often than it was tried.
+    """
     for group, messages in run.messages.items():
         for row in messages.values():
             attempts = run.sends.get((group, row.actor, row.key))
@@ -60,6 +65,7 @@ def no_phantom(run: Run) -> Iterator[tuple[Counted, str]]:
                 yield "phantom", f"nobody sent {row.key or row.message_id}, {row.seq} of {group}"
             elif all(each.outcome is not None and each.outcome.what == "fail" for each in attempts):
                 yield "phantom", f"{row.key} was refused and is {row.seq} of {group}"
+    yield from copies.phantom_changes(run)
 
 
 def idempotent(run: Run) -> Iterator[tuple[Counted, str]]:
@@ -92,7 +98,9 @@ def total_order(run: Run) -> Iterator[tuple[Counted, str]]:
 
 
 def complete(run: Run) -> Iterator[tuple[Counted, str]]:
-    """I5: a subscription from a position gets every message after it, over every reconnect, until it ends."""
+    """I5: a subscription from a position gets every event after it, over every reconnect, until it ends; who keeps the
+    newest copy of each message has what somebody gets who asks anew.
+    """
     for (client, group), subs in run.chains.items():
         for sub in subs:
             yield from _holes(run, sub)
@@ -102,6 +110,7 @@ def complete(run: Run) -> Iterator[tuple[Counted, str]]:
         last = subs[-1]
         if last.is_closed and (missing := len(run.seqs_between(group, _position(last), inf))):
             yield "lost", f"{client} was {missing} messages short of the end of {group} (after {_position(last)})"
+    yield from copies.diverged(run)
 
 
 def _position(sub: Sub) -> int:
@@ -119,16 +128,12 @@ def _holes(run: Run, sub: Sub) -> Iterator[tuple[Counted, str]]:
 
 
 def _other_messages(run: Run, sub: Sub) -> Iterator[tuple[Counted, str]]:
-    messages = run.messages[sub.opened.group]
+    client, group = sub.opened.client, sub.opened.group
     for each in sub.received:
-        row = messages.get(each.seq)
-        if (row is None or row.message_id != each.id) and not run.was_lost_by_restore(
-            sub.opened.group, each.seq, each.t
-        ):
-            yield (
-                "lost",
-                f"{sub.opened.client} got another message at {each.seq} of {sub.opened.group} than the log has",
-            )
+        row = run.events[group].get(each.seq)
+        is_that = row is not None and (row.message_id, SHOWN[row.kind]) == (each.id, each.kind)
+        if not is_that and not run.was_lost_by_restore(group, each.seq, each.t):
+            yield "lost", f"{client} got another event at {each.seq} of {group} than the log has"
 
 
 def _wrong_resume(run: Run, sub: Sub) -> Iterator[tuple[Counted, str]]:
@@ -136,7 +141,7 @@ def _wrong_resume(run: Run, sub: Sub) -> Iterator[tuple[Counted, str]]:
     opened = sub.opened
     if not opened.id or opened.group not in run.restored or opened.t < run.restored[opened.group].t:
         return
-    row = run.messages[opened.group].get(opened.after)
+    row = run.events[opened.group].get(opened.after)
     if (row is None or row.message_id != opened.id) and (sub.received or sub.is_closed):
         yield "lost", f"{opened.client} resumed after {opened.after}, a message that the restored log never had"
 
@@ -170,40 +175,55 @@ def real_time_order(run: Run) -> Iterator[tuple[Counted, str]]:
 
 
 def read_your_writes(run: Run) -> Iterator[tuple[Counted, str]]:
-    """I7: whatever its own user had been acknowledged, a read on any node contains."""
-    done: dict[tuple[str, str], list[tuple[float, int]]] = defaultdict(list)
+    """I7: whatever its own user had been acknowledged, a read on any node contains: an event each in a read of events,
+    else messages in copies that are as new.
+    """
+    done: dict[tuple[str, str, str], list[tuple[float, int]]] = defaultdict(list)
     for (group, user, _), attempts in run.sends.items():
-        done[group, user] += [(each.t, each.seq) for each in answers(attempts)]
-    for read in _reads(run):
+        for of in ("events", "messages"):
+            done[group, user, of] += [(each.t, each.seq) for each in answers(attempts)]
+    for (group, user, _, _), attempts in run.changes.items():
+        done[group, user, "events"] += [(each.t, each.seq) for each in answers(attempts)]
+    for read in reads(run):
         asked, shown = read.invoked, read.outcome
         assert shown is not None
         seen, upto = set(shown.seqs), max(shown.seqs, default=asked.after) if shown.more else float("inf")
-        for t, seq in done[asked.group, asked.user]:
+        for t, seq in done[asked.group, asked.user, asked.key]:
             is_due = t < asked.t and asked.after < seq <= upto
             if is_due and seq not in seen and not run.was_lost_by_restore(asked.group, seq, t):
                 yield "stale", f"{asked.client} read after {asked.after} at {asked.node} and did not find its own {seq}"
+    yield from copies.older_than_acknowledged(run)
 
 
 def monotonic_reads(run: Run) -> Iterator[tuple[Counted, str]]:
-    """I8: the newest message that a client has seen never disappears from its reads."""
-    newest: dict[tuple[str, str], Happening] = {}
-    for read in _reads(run):
+    """I8: the newest message and the newest event that a client has seen never disappear from its reads; no copy of a
+    message is older than the one before, or than the event that shows it.
+    """
+    yield from copies.older_than_seen(run)
+    yield from copies.older_than_its_event(run)
+    newest: dict[tuple[str, str, str], Happening] = {}
+    for read in reads(run):
         asked, shown = read.invoked, read.outcome
         assert shown is not None
-        top, whom = max((asked.after, *shown.seqs)), (asked.client, asked.group)
-        before = newest.get(whom)
-        if before is not None and not shown.more and top < before.seq:
-            if not run.was_lost_by_restore(asked.group, before.seq, before.t):
-                yield "reordered", f"{asked.client} had seen {before.seq}, and then nothing above {top} at {asked.node}"
-        elif before is None or top > before.seq:
-            newest[whom] = Happening(shown.t, "ok", seq=top)
+        top, of = max((asked.after, *shown.seqs)), asked.key
+        before = newest.get((asked.client, asked.group, of))
+        is_due = before is not None and not run.was_lost_by_restore(asked.group, before.seq, before.t)
+        if before is not None and is_due and not shown.more and top < before.seq:
+            yield "reordered", f"{asked.client} had seen {before.seq}, and then nothing above {top} at {asked.node}"
+        tops = {
+            "events": top,
+            "messages": max((seq for seq in shown.seqs if seq in run.messages[asked.group]), default=0),
+        }
+        for of, seen in tops.items():
+            if (whom := (asked.client, asked.group, of)) not in newest or seen > newest[whom].seq:
+                newest[whom] = Happening(shown.t, "ok", seq=seen)
 
 
 def no_leak(run: Run) -> Iterator[tuple[Counted, str]]:
-    """I9: nobody gets anything of a group, or into it, while they are no member."""
+    """I9: nobody gets anything of a group, or into it, while they are no member, and nobody what was deleted."""
     for sub in run.subs:
         yield from _leaked_by(run, sub)
-    for read in _reads(run):
+    for read in reads(run):
         asked, shown = read.invoked, read.outcome
         assert shown is not None
         if not run.intervals_at(asked.group, asked.user, asked.t, shown.t):
@@ -211,11 +231,12 @@ def no_leak(run: Run) -> Iterator[tuple[Counted, str]]:
     for each in run.history:
         if each.what == "saw" and not run.intervals(each.group, each.user):
             yield "leaked", f"{each.client}, never a member of {each.group}, got: {each.text}"
-    for group, messages in run.messages.items():
-        for row in messages.values():
+    for group, events in run.events.items():
+        for row in events.values():
             if not any(each.holds(row.seq) for each in run.intervals(group, row.actor)):
-                yield "leaked", f"{row.key} is {row.seq} of {group}, and its sender was no member then"
+                yield "leaked", f"{row.key} is {row.seq} of {group} ({row.kind}), and its actor was no member then"
     yield from _after_revocation(run)
+    yield from copies.shown_after_deletion(run)
 
 
 def _leaked_by(run: Run, sub: Sub) -> Iterator[tuple[Counted, str]]:
@@ -225,7 +246,7 @@ def _leaked_by(run: Run, sub: Sub) -> Iterator[tuple[Counted, str]]:
     memberships = run.intervals_at(opened.group, opened.user, opened.t, sub.last_moment)
     end = max((each.left for each in memberships), default=0)
     for each in sub.received:
-        if (top := max(each.seq, *each.seqs, 0)) >= end:
+        if (top := max(each.seq, *each.seqs, *(copy.version for copy in each.copies), 0)) >= end:
             yield (
                 "leaked",
                 f"{opened.client} got {top} of {opened.group} ({each.seq}), and its membership ended at {end}",
@@ -296,15 +317,6 @@ def _event(line: str) -> str:
         return str(json.loads(line)["event"])
     except (ValueError, KeyError, TypeError):
         return ""
-
-
-def answers(attempts: Iterable[Operation]) -> Iterator[Happening]:
-    """Those that say that it is done."""
-    return (each.outcome for each in attempts if each.outcome is not None and each.outcome.what == "ok")
-
-
-def _reads(run: Run) -> Iterator[Operation]:
-    return (each for each in run.of_kind("read") if each.outcome is not None and each.outcome.what == "ok")
 
 
 INVARIANTS: dict[str, Check] = {

@@ -127,12 +127,16 @@ class Sender(Client):
 
     async def run(self) -> None:
         for number in range(self.most):
-            if self.stopped or not await self.send(f"{self.name}-{number}"):
+            if self.stopped or not await self.act(number):
                 break
             if self.roams:
                 self.desk.move()
             await asyncio.sleep(random.uniform(0, 2 * self.pause))
         self.desk.close()
+
+    async def act(self, number: int) -> bool:
+        """What it does in its turn; whether it may go on."""
+        return await self.send(f"{self.name}-{number}")
 
     async def send(self, key: str) -> bool:
         """Whether it is in the log; no means that it was refused for good."""

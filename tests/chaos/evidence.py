@@ -2,22 +2,34 @@
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import inf
 from typing import Any
 
-from tests.chaos.history import Happening
+from tests.chaos.history import SAID, Copy, Happening
 
 JOINS = frozenset({"GROUP_CREATED", "MEMBER_ADDED", "MEMBER_JOINED"})
 ENDS = frozenset({"sub_end", "sub_left", "conn_close"})
 LEAVES = frozenset({"MEMBER_REMOVED", "MEMBER_LEFT"})
+# The log's kinds of what streams of messages show, as events name them.
+SHOWN = {
+    "MESSAGE_SENT": "SENT",
+    "MESSAGE_EDITED": "EDITED",
+    "MESSAGE_DELETED": "DELETED",
+    "REACTION_ADDED": "REACTED",
+    "REACTION_REMOVED": "REACTED",
+}
+# The log's kind of each change to a message that clients make.
+CHANGES = {
+    "edit": "MESSAGE_EDITED", "erase": "MESSAGE_DELETED", "react": "REACTION_ADDED", "unreact": "REACTION_REMOVED",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of a group's log, as `export-log` prints it."""
+    """One row of a group's log, as `export-log` prints it: with its message as that is in the end."""
 
     seq: int
     kind: str
@@ -25,13 +37,18 @@ class Row:
     subject: str = ""
     message_id: str = ""
     key: str = ""
+    says: str = ""
+    is_deleted: bool = False
 
     @classmethod
     def of(cls, exported: Mapping[str, Any]) -> "Row":
         message: Mapping[str, Any] = exported["message"] or {}
         key = message.get("clientMessageId") or ""
         actor, subject = (_id(exported[name]) for name in ("actor", "subject"))
-        return cls(exported["seq"], exported["kind"], actor, subject, message.get("id", ""), key)
+        says, is_deleted = message.get("content", "")[-SAID:], message.get("deletedAt") is not None
+        return cls(
+            exported["seq"], exported["kind"], actor, subject, message.get("id", ""), key, says, is_deleted
+        )  # fmt: skip
 
 
 def _id(person: Mapping[str, str] | None) -> str:
@@ -144,6 +161,15 @@ class Run:
         return found
 
     @cached_property
+    def changes(self) -> dict[tuple[str, str, str, str], list[Operation]]:
+        """The attempts at each change to a message: (group, who, kind in the log, id of the message)."""
+        found: dict[tuple[str, str, str, str], list[Operation]] = defaultdict(list)
+        for each in self.operations:
+            if kind := CHANGES.get(each.invoked.kind):
+                found[each.invoked.group, each.invoked.user, kind, each.invoked.key].append(each)
+        return found
+
+    @cached_property
     def subs(self) -> list[Sub]:
         found: dict[int, Sub] = {}
         for each in self.history:
@@ -176,11 +202,41 @@ class Run:
         }
 
     @cached_property
+    def events(self) -> dict[str, dict[int, Row]]:
+        """What a stream of each group shows, by its number: messages, and what became of them."""
+        return {group: {row.seq: row for row in rows if row.kind in SHOWN} for group, rows in self.logs.items()}
+
+    @cached_property
     def _seqs(self) -> dict[str, list[int]]:
-        return {group: sorted(rows) for group, rows in self.messages.items()}
+        return {group: sorted(rows) for group, rows in self.events.items()}
+
+    @cached_property
+    def _versions(self) -> dict[tuple[str, str], list[int]]:
+        found: dict[tuple[str, str], list[int]] = defaultdict(list)
+        for group, rows in self.events.items():
+            for seq in sorted(rows):
+                found[group, rows[seq].message_id].append(seq)
+        return found
+
+    def version_at(self, group: str, message_id: str, seq: int) -> int:
+        """The last event of the log, up to that one, that is about this message; 0 for none."""
+        versions = self._versions.get((group, message_id), [])
+        place = bisect_right(versions, seq)
+        return versions[place - 1] if place else 0
+
+    def folded(self, subs: Iterable[Sub]) -> dict[str, Copy]:
+        """What a client has that keeps the newest copy of each message; the later one of two that are as new."""
+        found: dict[str, Copy] = {}
+        for sub in subs:
+            for each in sub.received:
+                for copy in each.copies:
+                    is_newer = copy.id not in found or copy.version >= found[copy.id].version
+                    if is_newer and not self.was_lost_by_restore(sub.opened.group, copy.version, each.t):
+                        found[copy.id] = copy
+        return found
 
     def seqs_between(self, group: str, after: int, upto: float) -> Sequence[int]:
-        """The numbers of the group's messages after that one, up to and with the other, without looking at the rest."""
+        """The numbers of the group's events after that one, up to and with the other, without looking at the rest."""
         seqs = self._seqs[group]
         return seqs[bisect_right(seqs, after) : bisect_right(seqs, upto)]
 
@@ -239,6 +295,16 @@ class Run:
 
 def _answered(operation: Operation) -> float:
     return operation.outcome.t if operation.outcome else inf
+
+
+def answers(attempts: Iterable[Operation]) -> Iterator[Happening]:
+    """Those that say that it is done."""
+    return (each.outcome for each in attempts if each.outcome is not None and each.outcome.what == "ok")
+
+
+def reads(run: Run) -> Iterator[Operation]:
+    """What was read, of groups as they were."""
+    return (each for each in run.of_kind("read") if each.outcome is not None and each.outcome.what == "ok")
 
 
 def _spans(rows: Sequence[Row]) -> dict[str, list[tuple[int, float]]]:

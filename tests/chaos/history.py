@@ -2,9 +2,9 @@
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 What = Literal[
     "invoke",  # op, kind, user, group, key: an operation was sent
@@ -12,7 +12,7 @@ What = Literal[
     "fail",  # op: definitely not done, with its code
     "unknown",  # op: nobody can say
     "sub_open",  # sub, user, group, after, id: a subscription was asked for, from behind the message `id`
-    "recv",  # sub, seq, id: an event came; `seqs` is what was nested in it
+    "recv",  # sub, seq, id, kind: an event came; `seqs` is what was nested in it, `copies` are all messages in it
     "beat",  # sub: the server answered a ping
     "sub_end",  # sub, code: the server ended it
     "sub_close",  # sub: the client ended it, after the last message was sent
@@ -26,6 +26,30 @@ What = Literal[
     "fault",  # code, node: something is done to the system; 1006 may follow
     "healed",  # it is over: the recovery is timed from here
 ]
+
+
+SAID = 48  # characters: whoever sends ends with what is unique
+
+
+class Copy(NamedTuple):
+    """A message as it was shown: the end of its content, and how many reactions it had."""
+
+    id: str
+    version: int
+    says: str = ""
+    is_deleted: bool = False
+    reactions: int = 0
+
+    @classmethod
+    def of(cls, message: Mapping[str, Any]) -> "Copy":
+        reactions = sum(each["count"] for each in message["reactions"])
+        says, is_deleted = message["content"][-SAID:], message["deletedAt"] is not None
+        return cls(message["id"], message["version"], says, is_deleted, reactions)
+
+    @property
+    def is_empty(self) -> bool:
+        """As a tombstone is."""
+        return self.is_deleted and not self.says and not self.reactions
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +70,7 @@ class Happening:
     sub: int = 0
     after: int = 0
     seqs: tuple[int, ...] = ()
+    copies: tuple[Copy, ...] = ()
     more: bool = False
     code: str = ""
     text: str = ""
@@ -67,6 +92,7 @@ def read(lines: Iterable[str]) -> list[Happening]:
 
 def _happening(said: dict[str, Any]) -> Happening:
     said["seqs"] = tuple(said.get("seqs", ()))
+    said["copies"] = tuple(Copy(*each) for each in said.get("copies", ()))
     return Happening(**said)
 
 

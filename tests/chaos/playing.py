@@ -8,8 +8,8 @@ from math import inf
 
 import psutil
 
-from tests.chaos.checker import Violation, answers, violations
-from tests.chaos.evidence import Run, Sample
+from tests.chaos.checker import Violation, violations
+from tests.chaos.evidence import Run, Sample, answers
 from tests.chaos.history import History
 from tests.chaos.rig import Rig
 from tests.chaos.scene import Body, Scene, Void

@@ -5,22 +5,29 @@ import itertools
 import json
 import random
 from dataclasses import dataclass, field
+from typing import Any
 
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
+from tests.chaos.authors import COPY
 from tests.chaos.clients import OVER, SEND, Client, Position, pauses
+from tests.chaos.history import Copy
 from tests.chaos.wire import Answer, Refused, acknowledged
 from tests.harness import Json, operation
 
-FOLLOW = """subscription ($groupId: ID!, $after: String) {
-  groupMessages(groupId: $groupId, after: $after) { cursor seq message { id content } } }"""
+FOLLOW = f"""subscription ($groupId: ID!, $after: String) {{
+  groupMessages(groupId: $groupId, after: $after) {{ cursor seq kind message {{ {COPY} }} }} }}"""
 # What is nested is read when the event is shown: it must not show more than the reader may see.
-FOLLOW_NESTED = """subscription ($groupId: ID!, $after: String) { groupMessages(groupId: $groupId, after: $after) {
-  cursor seq message { id content group { memberCount lastMessage { seq content } } } } }"""
-POLL = """query ($id: ID!, $after: String!) { group(id: $id) {
-  messageEvents(after: $after, first: 100) { events { seq message { id } } cursor hasMore } } }"""
-NEWEST = "query ($id: ID!) { group(id: $id) { messages(last: 20) { nodes { seq } pageInfo { hasPreviousPage } } } }"
+FOLLOW_NESTED = f"""subscription ($groupId: ID!, $after: String) {{ groupMessages(groupId: $groupId, after: $after) {{
+  cursor seq kind message {{ {COPY} group {{ memberCount lastMessage {{ seq {COPY} }} }} }} }} }}"""
+POLL = f"""query ($id: ID!, $after: String!) {{ group(id: $id) {{
+  messageEvents(after: $after, first: 100) {{ events {{ seq message {{ {COPY} }} }} cursor hasMore }} }} }}"""
+NEWEST = f"""query ($id: ID!) {{ group(id: $id) {{
+  messages(last: 20) {{ nodes {{ seq {COPY} }} pageInfo {{ hasPreviousPage }} }} }} }}"""
+FETCH = f"""query ($id: ID!, $before: String) {{ group(id: $id) {{
+  messages(last: 100, before: $before) {{ nodes {{ {COPY} }} pageInfo {{ hasPreviousPage startCursor }} }} }} }}"""
+FETCH_PAGES, FETCH_ATTEMPTS = 5, 20
 
 PING_SECONDS = 0.5
 PATIENCE_SECONDS = 3.0  # after so long without a word a client takes its socket for dead
@@ -52,7 +59,8 @@ class Poller(Client):
         """A page of the newest is written down as a read after the one before its first."""
         op = self.history.number()
         asked = {"client": self.name, "node": self.desk.place.name}
-        begun = {"op": op, "kind": "read", "user": self.person.id, "group": self.group, **asked}
+        of = "messages" if document == NEWEST else "events"
+        begun = {"op": op, "kind": "read", "key": of, "user": self.person.id, "group": self.group, **asked}
         moment = len(self.history.happenings)
         self.history.add("invoke", after=self.seq, **begun)
         answer = await self.desk.ask(document, {"id": self.group, "after": self.cursor}, self.person.token)
@@ -64,12 +72,13 @@ class Poller(Client):
             seqs = tuple(node["seq"] for node in page["nodes"])
             after = seqs[0] - 1 if page["pageInfo"]["hasPreviousPage"] else 0
             self.history.correct(moment, after=after)
-            self.history.add("ok", op=op, seqs=seqs, **asked)
+            self.history.add("ok", op=op, seqs=seqs, copies=tuple(map(Copy.of, page["nodes"])), **asked)
         else:
             events: Json = answer.value["messageEvents"]
             seqs = tuple(event["seq"] for event in events["events"])
             self.cursor, self.seq = events["cursor"], max(self.seq, *seqs, 0)
-            self.history.add("ok", op=op, seqs=seqs, more=events["hasMore"], **asked)
+            copies = tuple(Copy.of(event["message"]) for event in events["events"])
+            self.history.add("ok", op=op, seqs=seqs, copies=copies, more=events["hasMore"], **asked)
         return answer
 
 
@@ -194,14 +203,45 @@ class Follower(Client):
 
     def _take_event(self, event: Json) -> None:
         message: Json = event["message"]
-        shown = (message["group"]["lastMessage"]["seq"],) if self.nested else ()
+        nested = (message["group"]["lastMessage"],) if self.nested else ()
         self.position = Position(event["cursor"], event["seq"], message["id"])
         self.received += 1
-        self.history.add("recv", sub=self._sub, seq=event["seq"], id=message["id"], seqs=shown)
+        self.history.add(
+            "recv", sub=self._sub, seq=event["seq"], id=message["id"], kind=event["kind"],
+            seqs=tuple(each["seq"] for each in nested), copies=tuple(map(Copy.of, (message, *nested))),
+        )  # fmt: skip
 
     def _end(self, code: str) -> None:
         if code in OVER or code.startswith("CURSOR"):
             self.ended = code
+
+
+@dataclass
+class Fetcher(Client):
+    """Asks anew what the newest messages are, when nobody changes them any more."""
+
+    _before: str | None = None
+
+    async def run(self) -> None:
+        for _ in range(FETCH_PAGES):
+            answer = await self._page()
+            if answer.kind != "ok" or not answer.value["messages"]["pageInfo"]["hasPreviousPage"]:
+                break
+            self._before = answer.value["messages"]["pageInfo"]["startCursor"]
+        self.desk.close()
+
+    async def _page(self) -> Answer:
+        variables = {"id": self.group, "before": self._before}
+        for pause in itertools.islice(pauses(), FETCH_ATTEMPTS):
+            answer = await self.attempt(FETCH, variables, kind="fetch")
+            if answer.kind != "unknown" and answer.code != "SERVICE_UNAVAILABLE":
+                return answer
+            self.desk.move()
+            await asyncio.sleep(pause)
+        raise AssertionError("nobody answers after everything is over")
+
+    def shown(self, answer: Answer) -> dict[str, Any]:
+        return {"copies": tuple(map(Copy.of, answer.value["messages"]["nodes"]))}
 
 
 @dataclass

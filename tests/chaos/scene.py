@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from resolvers.cursors import position
 from schema import ids
+from tests.chaos.authors import Author
 from tests.chaos.clients import (
     PASSWORD,
     START,
@@ -22,7 +23,7 @@ from tests.chaos.clients import (
 )
 from tests.chaos.evidence import Bounds, Sample
 from tests.chaos.history import History
-from tests.chaos.readers import Follower, Poller, Stranger
+from tests.chaos.readers import Fetcher, Follower, Poller, Stranger
 from tests.chaos.rig import Rig
 from tests.chaos.wire import Place
 from tests.harness import eventually, operation
@@ -77,8 +78,9 @@ class Talk:
         return follower
 
     def send(self, person: Person, home: int = 0, **more: Any) -> Sender:
-        """Another one who sends until the end."""
-        sender = self.client(Sender, "sender", person, home, secret=self.secret, **more)
+        """Another one who sends, and changes what it has sent, until the end."""
+        chance = random.Random(f"{self.scene.seed} {self.scene.number()}")
+        sender = self.client(Author, "sender", person, home, secret=self.secret, chance=chance, **more)
         self.begin(sender)
         return sender
 
@@ -132,11 +134,12 @@ class Talk:
         self.followers.remove(client)
 
     async def end(self) -> None:
-        """Let the senders end, then everybody level, then leave."""
+        """Let the senders end, then everybody level, ask anew what there is, then leave."""
         try:
             for neighbour in self.neighbours:
                 await neighbour.end()
             await self.quiet()
+            await self.client(Fetcher, "newcomer", self.owner).run()
         finally:
             await self._stop(self.others)
             await self._stop(self.followers)
@@ -211,7 +214,7 @@ class Scene:
         happenings = self.history.happenings
         began = {each.op: each.t for each in happenings if each.what == "invoke" and each.t >= since}
         sent = {each.id: began[each.op] for each in happenings if each.what == "ok" and each.id and each.op in began}
-        return [each.t - sent[each.id] for each in happenings if each.what == "recv" and each.id in sent]
+        return [each.t - sent[each.id] for each in happenings if each.kind == "SENT" and each.id in sent]
 
     def heal(self) -> None:
         """The fault is over, or for clients as good as over: from here on the recovery is timed."""

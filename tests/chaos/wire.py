@@ -74,7 +74,7 @@ class Caller:
         except BaseException:
             self.close()
             raise
-        return _judged(status, answer)
+        return judged(status, answer, is_mutation=document.startswith("mutation"))
 
     async def _post(self, body: bytes, token: str | None) -> tuple[int, bytes]:
         if self._streams is None:
@@ -97,7 +97,8 @@ class Caller:
             self._streams = None
 
 
-def _judged(status: int, body: bytes) -> Answer:
+def judged(status: int, body: bytes, *, is_mutation: bool) -> Answer:
+    """An error below the root field of a mutation is about what could not be shown: it may have been done."""
     try:
         result: Json = json.loads(body)
     except ValueError:
@@ -107,7 +108,8 @@ def _judged(status: int, body: bytes) -> Answer:
         return Answer("ok", result["data"])
     extensions: Json = errors[0].get("extensions") or {}
     code, text = extensions.get("code", ""), json.dumps(errors)
-    is_open = code == "SERVICE_UNAVAILABLE" and extensions.get("committed") is not False
+    is_below = is_mutation and len(errors[0].get("path", ())) > 1
+    is_open = is_below or (code == "SERVICE_UNAVAILABLE" and extensions.get("committed") is not False)
     return Answer("unknown" if is_open else "fail", result.get("data") or {}, code, text)
 
 
