@@ -21,7 +21,7 @@ from strawberry import Info
 from strawberry.schema.schema_converter import GraphQLCoreConverter
 from strawberry.types.base import StrawberryMaybe
 
-from .execution import mark_leaf
+from .execution import mark_plain
 
 Convert = Callable[[Any], Any]
 Resolve = Callable[..., Any]
@@ -49,7 +49,7 @@ def check_one_of(core: GraphQLSchema) -> None:
 
 def _prepare(field: GraphQLField) -> None:
     if read := _reading(field.extensions[OWN]):
-        mark_leaf(field, read)
+        mark_plain(field, read)
         field.resolve = partial(_alone, read)
     else:
         field.resolve = prepared(field) or field.resolve

@@ -13,7 +13,7 @@ import strawberry
 from graphql import DocumentNode, ExecutionResult, get_operation_ast, parse, validate
 from graphql import execute as execute_plainly  # pyright: ignore[reportUnknownVariableType]
 
-from schema.execution import LEAF, Plan, Planned, Request, execute
+from schema.execution import BRANCH, LEAF, Plan, Planned, Request, execute
 from schema.resolving import prepare_resolvers
 
 UNSET = strawberry.UNSET
@@ -90,6 +90,18 @@ class Leafy(Named):
         return self
 
     @strawberry.field
+    def nowhere(self) -> "Leafy | None":
+        return None
+
+    @strawberry.field
+    def lost(self) -> "Leafy | None":
+        raise ValueError("lost")
+
+    @strawberry.field
+    def stranger(self) -> "Leafy":
+        return 5  # pyright: ignore[reportReturnType]  # what is of another type
+
+    @strawberry.field
     def path(self, info: Info) -> str:
         return f"{info.context} {info.field_name} {info.path.key}"
 
@@ -130,6 +142,12 @@ class Mutation:
         return Leafy(name="first")
 
     @strawberry.mutation
+    async def third(self, info: Info, number: int) -> Leafy:  # noqa: ARG002
+        if number < 0:
+            raise ValueError("below zero")
+        return Leafy(name="third", number=number)
+
+    @strawberry.mutation
     def second(self, info: Info) -> Leafy | None:  # noqa: ARG002
         return Leafy(name="second")
 
@@ -155,6 +173,11 @@ DOCUMENTS: list[tuple[str, list[dict[str, Any]]]] = [
     ("{ all { name itself { later number } } }", [{}]),
     ("{ named { __typename name ... on Leafy { number broken } } }", [{}]),
     ("mutation { first { name } second { name broken } last: first { itself { brokenToo } } }", [{}]),
+    ("{ leafy { name nowhere { name } itself { lost { name } name } } }", [{}]),
+    ("{ leafy { name itself { stranger { name } } } }", [{}]),
+    ("{ all { name itself { later itself { must } } } }", [{}]),
+    ("mutation($n: Int!) { first { name } third(number: $n) { number } }", [{"n": 1}, {"n": -1}, {"n": "x"}, {}]),
+    ("mutation { third(number: -5) { number } }", [{}]),
     ("query A { leafy { name } } query B { withoutInfo } ", [{}]),
     ("query($o: Order!, $a: [Int!]) { order(given: $o, also: $a) withoutInfo(number: 3) }", [
         {"o": {"title": "t"}}, {"o": {"title": "t", "note": None, "parts": []}, "a": [1, 2]},
@@ -310,7 +333,9 @@ def test_a_plan_stays_as_large_as_its_document() -> None:
     assert len(sizes) == 1
 
 
-def test_what_waits_or_asks_for_more_is_no_leaf() -> None:
+def test_what_waits_or_asks_for_more_is_not_plain() -> None:
     fields = PREPARED.type_map["Leafy"].fields  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType, reportUnknownMemberType]
     leaves = {name for name, each in fields.items() if LEAF in each.extensions}  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
     assert leaves == {"name", "number", "nothing", "doubled", "colour", "must", "broken", "brokenToo", "tooLarge"}
+    branches = {name for name, each in fields.items() if BRANCH in each.extensions}  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+    assert branches == {"itself", "nowhere", "lost", "stranger"}
