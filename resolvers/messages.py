@@ -472,15 +472,21 @@ class SharedMessages(Following[Shown]):
         return EventDoor(fact.event.group_id, fact.group.access_seq)
 
     async def _settle(self, fact: Shown) -> bool:
-        """As for one subscriber; `show_to` leaves out whom the permissions have ended."""
+        """As for one subscriber; `show_to` ends whom the permissions have ended."""
         assert isinstance(self.door, EventDoor)
         if self.door.seen > fact.group.access_seq:
             await self.members[0].seat.stream.settle(self.door.seen)
         return True
 
     def show_to(self) -> list[Member]:
-        """The members that may see what was read for this event."""
+        """The members that may see what was read for this event. Whom the permissions have ended gets the end now: a
+        later event could be shown without having been read so late, and would skip this one.
+        """
         assert self.event is not None
         assert isinstance(self.door, EventDoor)
         seq, seen = self.event.seq, self.door.seen
-        return [member for member in self.members if member.floor < seq and seen < member.ending]
+        due = [member for member in self.members if member.floor < seq]
+        for member in due:
+            if seen >= member.ending and (ending := member.seat.ending):
+                member.finish(ending)
+        return [member for member in due if seen < member.ending]

@@ -57,6 +57,12 @@ subscription ($groupId: ID!, $after: String) {
 }
 """
 LAST = NESTED % "lastMessage { content }"
+REACTIONS = """
+subscription ($groupId: ID!, $after: String) {
+  groupMessages(groupId: $groupId, after: $after) { kind message { id content reactions { count } } }
+}
+"""
+REACT = "mutation ($input: AddReactionInput!) { addReaction(input: $input) { message { id } } }"
 OWN = NESTED % "viewerMembership { role }"
 NEWS = """
 subscription {
@@ -200,6 +206,32 @@ async def test_an_event_that_is_shown_while_its_reader_is_removed_shows_only_the
         if came:
             violations.append(f"before the end came {came}")
         assert end["code"] == "MEMBERSHIP_ENDED", end
+
+
+@against(wrong.SHOWS_WHAT_IT_CAN)
+async def test_who_is_removed_while_an_event_is_shown_gets_none_after_it_and_can_resume_before_it(
+    bench: Bench, version: Version
+) -> None:
+    with version.judged() as violations:
+        ada, bob = await bench.world.users("ada", "bob")
+        group_id = await bench.world.group(ada, bob)
+        after = await bob.head(group_id)
+        following = await (await bob.socket()).subscribe(REACTIONS, {"groupId": group_id, "after": after})
+        await send(ada, group_id, "the first")
+        first = (await following.event())["message"]["id"]
+        await eventually(lambda: is_live(bob.server, ids.group(group_id), ids.user(bob.id)))
+        with bench.reads.held(LOADER) as nested:
+            await ada.client.execute(REACT, {"input": {"messageId": first, "emoji": "\N{THUMBS UP SIGN}"}})
+            await nested.reached()
+            await send(ada, group_id, "shown without a read")
+            await remove(ada, group_id, bob)
+        came, end = await until_the_end(following)
+        await add(ada, group_id, bob)
+        await send(ada, group_id, "the last")
+        resumed = await (await bob.socket()).subscribe(REACTIONS, {"groupId": group_id, "after": end["cursor"]})
+        kinds = [each["kind"] for each in (*came, await resumed.event())]
+        if kinds != ["REACTED"]:
+            violations.append(f"there came {kinds}, {len(came)} of them before the end")
 
 
 @against(wrong.READS_BESIDE_THE_DOOR)

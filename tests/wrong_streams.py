@@ -17,7 +17,7 @@ from delivery.stream import BATCH, Seat, Stream, Streams
 from resolvers import messages, reader
 from resolvers.access import Door, EventDoor, ViewerDoor
 from resolvers.following import Following
-from resolvers.messages import MessagesFollowing
+from resolvers.messages import MessagesFollowing, SharedMessages
 from resolvers.news import NewsFollowing, SnapshotDoor, SnapshotNews
 from resolvers.reader import Shown
 from resolvers.refusals import Refusal
@@ -68,6 +68,18 @@ async def _settle_nothing(*_: object) -> None:
 
 SENDS_BEFORE_PERMISSIONS_ARE_APPLIED = Version(
     "sends before permissions are applied", (("delivery.stream.Stream.settle", _settle_nothing),)
+)
+
+
+def _show_what_can_be_shown(self: SharedMessages) -> list[Member]:
+    assert self.event is not None
+    assert isinstance(self.door, EventDoor)
+    seq, seen = self.event.seq, self.door.seen
+    return [member for member in self.members if member.floor < seq and seen < member.ending]
+
+
+SHOWS_WHAT_IT_CAN = Version(
+    "shows what it can", (("resolvers.messages.SharedMessages.show_to", _show_what_can_be_shown),)
 )
 
 
