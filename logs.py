@@ -4,6 +4,7 @@ import json
 import logging
 import secrets
 import sys
+from asyncio import CancelledError
 from collections.abc import MutableMapping
 from contextlib import suppress
 from contextvars import ContextVar
@@ -46,8 +47,11 @@ def _with_request_id(_: Any, __: str, line: MutableMapping[str, Any]) -> Mutable
 
 
 def _is_ours(record: logging.LogRecord) -> bool:
-    """What any client can cause with a bad frame is no error of the server's."""
-    return INVALID_FRAME not in str(record.msg)
+    """No error of the server's is what any client can cause with a bad frame, nor what was cancelled: a pool tells so
+    of a connection that it was still closing when a stopping process waited no longer (`did_not_end`).
+    """
+    was_cancelled = record.exc_info is not None and isinstance(record.exc_info[1], CancelledError)
+    return not was_cancelled and INVALID_FRAME not in str(record.msg)
 
 
 def configure_logs(settings: Settings) -> None:
@@ -73,13 +77,14 @@ def configure_logs(settings: Settings) -> None:
     )
     handler = logging.StreamHandler()
     handler.setFormatter(formatter)
+    handler.addFilter(_is_ours)
     root = logging.getLogger()
     root.handlers = [
         each for each in root.handlers if not isinstance(each.formatter, structlog.stdlib.ProcessorFormatter)
     ]
     root.addHandler(handler)
     root.setLevel(max(level, logging.INFO))
-    logging.getLogger("uvicorn.error").addFilter(_is_ours)
+    logging.getLogger("uvicorn.error").addFilter(_is_ours)  # under `uvicorn` it has a handler of its own
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
 
