@@ -6,9 +6,8 @@ was replayed, is what queries answer.
 
 import asyncio
 from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,12 +15,13 @@ from hypothesis import strategies as st
 
 from settings import Settings
 from tests.folding import MARKER, Device, check_from
-from tests.harness import GraphQLFailure, Json, Person, Server, Socket, Stack, Subscription, World, refused, serving
+from tests.harness import GraphQLFailure, Json, Person, Server, Stack, World, serving
+from tests.model_acts import ACTS, ADA, ADMIN, BOB, CHANGES, MARKING, NAMES, REACTING, TOUCHING, Act
+from tests.model_devices import FOLLOW_MESSAGES, MESSAGE, Phone
+from tests.model_groups import ACCEPTED, PENDING, ModelGroup, Standing, is_gone, root_of, status
 from tests.model_reading import check_pages, check_unread, unread
 
 STEPS = 20
-NAMES = ("ada", "bob", "cyd", "dan", "eve")
-ADA, BOB = 0, 1
 PROFILE = settings(
     max_examples=100,
     derandomize=True,
@@ -30,31 +30,7 @@ PROFILE = settings(
     suppress_health_check=[HealthCheck.too_slow],
 )
 
-MEMBER, MODERATOR, ADMIN = "MEMBER", "MODERATOR", "ADMIN"
-PENDING, ACCEPTED, REJECTED = "PENDING", "ACCEPTED", "REJECTED"
-EVERYBODY = {MEMBER, MODERATOR, ADMIN}
-ROLES_THAT_MAY = {
-    "sendGroupMessage": EVERYBODY,
-    "editMessage": EVERYBODY,
-    "deleteMessage": EVERYBODY,
-    "addReaction": EVERYBODY,
-    "removeReaction": EVERYBODY,
-    "markGroupRead": EVERYBODY,
-    "markGroupUnread": EVERYBODY,
-    "leaveGroup": EVERYBODY,
-    "groupMessages": EVERYBODY,
-    "inviteMember": {MODERATOR, ADMIN},
-    "removeMember": {MODERATOR, ADMIN},
-    "addMember": {ADMIN},
-    "changeMemberRole": {ADMIN},
-    "updateGroup": {ADMIN},
-    "deleteGroup": {ADMIN},
-}
-
 CREATE = "mutation ($input: CreateGroupInput!) { createGroup(input: $input) { group { id startCursor } } }"
-MESSAGE = """fragment Parts on Message {
-    id seq version content clientMessageId createdAt updatedAt editedAt deletedAt sender { id } deletedBy { id }
-    reactions { emoji count } threadRoot { id } thread { replyCount lastReply { id } } }"""
 WHO_REACTED = """query ($id: ID!) { group(id: $id) { messages(last: 100) { nodes {
     id reactions { emoji viewerHasReacted users(first: 5) { nodes { id } } } } } } }"""
 SEND = f"""mutation ($input: SendGroupMessageInput!) {{ sendGroupMessage(input: $input) {{
@@ -67,9 +43,6 @@ DELETE = f"""mutation ($input: DeleteMessageInput!) {{ deleteMessage(input: $inp
 ADD_REACTION = f"""mutation ($input: AddReactionInput!) {{ addReaction(input: $input) {{ message {{ ...Parts }} }} }}
 {MESSAGE}"""
 REMOVE_REACTION = ADD_REACTION.replace("AddR", "RemoveR").replace("addR", "removeR")
-FOLLOW_MESSAGES = f"""subscription ($groupId: ID!, $after: String) {{
-    groupMessages(groupId: $groupId, after: $after) {{ cursor seq kind message {{ ...Parts }} }} }}
-{MESSAGE}"""
 LOG = f"""query ($id: ID!, $after: String!) {{ group(id: $id) {{
     messages(first: 100) {{ nodes {{ ...Parts }} pageInfo {{ hasNextPage }} }}
     messageEvents(after: $after, first: 100) {{ events {{ cursor seq kind message {{ ...Parts }} }} hasMore }} }} }}
@@ -90,9 +63,6 @@ SHOWN = {
     "markGroupRead": MARK_READ,
     "markGroupUnread": MARK_UNREAD,
 }
-MARKING = ("markGroupRead", "markGroupUnread")
-REACTING = ("addReaction", "removeReaction")
-TOUCHING = ("editMessage", "deleteMessage", *REACTING)
 
 
 def document(name: str) -> str:
@@ -100,364 +70,6 @@ def document(name: str) -> str:
     if name in SHOWN:
         return SHOWN[name]
     return f"mutation ($input: {name[0].upper()}{name[1:]}Input!) {{ {name}(input: $input) {{ __typename }} }}"
-
-
-# What may be done
-
-
-@dataclass(frozen=True)
-class Act:
-    """Somebody does something; people, groups and messages by number. What does not belong to the operation is not
-    looked at.
-    """
-
-    name: str
-    who: int
-    group: int = 0
-    whom: int = 0
-    role: str = MEMBER
-    text: str = ""
-    client_id: str | None = None
-    accept: bool = True
-    message: int = 0
-    reply_to: int | None = None
-    with_whom: tuple[int, ...] = ()
-
-    def __repr__(self) -> str:
-        input = {key: value for key, value in self.input(list(NAMES)).items() if value is not None}
-        return f"{NAMES[self.who]}: {self.name}(group {self.group}, {input})"
-
-    def input(self, people: Sequence[str]) -> Json:
-        """The input of the mutation, without the group."""
-        subject = {"userId": people[self.whom]}
-        return {
-            "createGroup": {"name": self.text, "memberIds": [people[number] for number in self.with_whom]},
-            "updateGroup": {"name" if self.accept else "description": self.text},
-            "addMember": subject | {"role": self.role},
-            "changeMemberRole": subject | {"role": self.role},
-            "inviteMember": subject,
-            "removeMember": subject,
-            "answerInvitation": {"accept": self.accept},
-            "sendGroupMessage": {"content": self.text, "clientMessageId": self.client_id},
-            "editMessage": {"content": self.text},
-            "addReaction": {"emoji": self.text},
-            "removeReaction": {"emoji": self.text},
-        }.get(self.name, {})
-
-
-# The creator of most groups acts most often, or nearly everything would be refused.
-WHO = st.sampled_from([0, 0, 0, 1, 1, 2, 3, 4])
-WHOM = st.sampled_from([1, 2, 3, 4, 0])
-GROUP = st.sampled_from([0, 0, 0, 1, 1, 2, 3])
-ROLE = st.sampled_from([MEMBER, MODERATOR, ADMIN])
-TEXT = st.sampled_from(["a", "b", "ü👋"])
-ACCEPT = st.booleans()
-EMOJI = st.sampled_from(["👍", "tada"])
-SENT_BEFORE = st.integers(0, 3)
-REPLY_TO = st.sampled_from([None, None, 0, 1, 2])
-CLIENT_ID = st.sampled_from([None, None, "1", "2"])
-
-
-def act(name: str, **parts: st.SearchStrategy[Any]) -> st.SearchStrategy[Act]:
-    return st.builds(Act, st.just(name), WHO, GROUP, **parts)
-
-
-CHANGES = (
-    act("sendGroupMessage", text=TEXT, client_id=CLIENT_ID, reply_to=REPLY_TO),
-    act("editMessage", message=SENT_BEFORE, text=TEXT),
-    act("deleteMessage", message=SENT_BEFORE),
-    act("addReaction", message=SENT_BEFORE, text=EMOJI),
-    act("removeReaction", message=SENT_BEFORE, text=EMOJI),
-    act("markGroupRead", message=SENT_BEFORE),
-    act("markGroupUnread", message=SENT_BEFORE),
-    act("addMember", whom=WHOM, role=ROLE),
-    act("inviteMember", whom=WHOM),
-    act("answerInvitation", accept=ACCEPT),
-    act("removeMember", whom=WHOM),
-    act("leaveGroup"),
-    act("changeMemberRole", whom=WHOM, role=ROLE),
-    act("updateGroup", text=TEXT, accept=ACCEPT),
-    act("createGroup", text=TEXT, with_whom=st.lists(WHOM, max_size=3).map(tuple)),
-    act("deleteGroup"),
-)
-ACTS = st.one_of(
-    *CHANGES,
-    # Twice: a sequence in which nobody follows shows little.
-    act("follow"),
-    act("follow"),
-    act("unfollow"),
-    act("look"),
-    act("reconnect"),
-)
-
-
-# The model
-
-
-@dataclass
-class Standing:
-    status: str
-    role: str = MEMBER
-
-
-@dataclass
-class ModelGroup:
-    """What is true of one group; people by number."""
-
-    id: str
-    start: str
-    name: str
-    description: str = ""
-    deleted: bool = False
-    people: dict[int, Standing] = field(default_factory=dict[int, Standing])
-    messages: list[Json] = field(default_factory=list[Json])
-    # Every event about a message, with the message as the event made it.
-    log: list[tuple[str, Json]] = field(default_factory=list[tuple[str, Json]])
-    # Everything that a message has been; an event of a reply makes something of its root as well.
-    been: list[Json] = field(default_factory=list[Json])
-
-    # The replies to a message, by its id, and which message each of them was sent to.
-    replies: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
-    targets: dict[str, str | None] = field(default_factory=dict[str, str | None])
-
-    # Who reacted to a message with what, by its id, in the order in which they did.
-    reacted: dict[str, list[tuple[str, int]]] = field(default_factory=dict[str, list[tuple[str, int]]])
-
-    def reactions(self, message: Json) -> dict[str, list[int]]:
-        """Who reacted to it, by emoji."""
-        found: dict[str, list[int]] = {}
-        for emoji, who in self.reacted.get(message["id"], ()):
-            found.setdefault(emoji, []).append(who)
-        return found
-
-    def happened(self, kind: str, message: Json) -> None:
-        """An event made this of a message."""
-        self.log.append((kind, message))
-        if kind == "SENT":
-            self.messages.append(message)
-        self.became(message)
-        if kind in ("SENT", "DELETED") and message["threadRoot"]:
-            root = self.message(message["threadRoot"]["id"])
-            changed = {"version": message["version"], "updatedAt": message["updatedAt"]}
-            self.became(root | changed | {"thread": self.thread(root)})
-
-    def became(self, message: Json) -> None:
-        self.been.append(message)
-        self.messages = [message if each["id"] == message["id"] else each for each in self.messages]
-
-    def message(self, message_id: str) -> Json:
-        return next(each for each in self.messages if each["id"] == message_id)
-
-    def thread(self, root: Json) -> Json | None:
-        """What is counted of the replies to it."""
-        if root["id"] not in self.replies:
-            return None
-        kept = [each for each in self.replies[root["id"]] if self.message(each)["deletedAt"] is None]
-        return {"replyCount": len(kept), "lastReply": {"id": kept[-1]} if kept else None}
-
-    def target(self, act: Act) -> Json | None:
-        """The message to reply to."""
-        if act.reply_to is None or not self.messages:
-            return None
-        return self.messages[act.reply_to % len(self.messages)]
-
-    def first_content(self, message: Json) -> str:
-        return next(each["content"] for _, each in self.log if each["id"] == message["id"])
-
-    def refusal_of_change(self, act: Act, message: Json, is_own: bool) -> str | None:
-        """The code with which editing, deleting or reacting is refused to a member."""
-        if act.name in REACTING:
-            return "CONFLICT" if act.name == "addReaction" and message["deletedAt"] else None
-        deletes_any = act.name == "deleteMessage" and self.people[act.who].role in (MODERATOR, ADMIN)
-        if not is_own and not deletes_any:
-            return "FORBIDDEN"
-        return "CONFLICT" if act.name == "editMessage" and message["deletedAt"] else None
-
-    def members(self) -> dict[int, Standing]:
-        return {who: each for who, each in self.people.items() if each.status == ACCEPTED}
-
-    def is_last_admin(self, who: int) -> bool:
-        admins = [number for number, each in self.members().items() if each.role == ADMIN]
-        return admins == [who] and len(self.members()) > 1
-
-    def refusal(self, act: Act) -> str | None:
-        """The code with which this is refused, by what is true now."""
-        own = self.people.get(act.who)
-        if self.deleted:
-            return "GROUP_DELETED" if own and own.status == ACCEPTED else "NOT_FOUND"
-        if act.name == "answerInvitation":
-            return {PENDING: None, ACCEPTED: "CONFLICT"}.get(own.status if own else "", "FORBIDDEN")
-        if own is None or own.status != ACCEPTED or own.role not in ROLES_THAT_MAY[act.name]:
-            return "FORBIDDEN"
-        return self._refusal_of_subject(act, own, self.people.get(act.whom, Standing("")))
-
-    def _refusal_of_subject(self, act: Act, own: Standing, subject: Standing) -> str | None:
-        """What stands in the way of somebody whose role allows it."""
-        is_member, is_last_admin = subject.status == ACCEPTED, self.is_last_admin(act.whom)
-        ranks_above = own.role == ADMIN or subject.role == MEMBER or act.whom == act.who
-        obstacles = {
-            "addMember": {"CONFLICT": is_member},
-            "inviteMember": {"CONFLICT": is_member},
-            "removeMember": {
-                "NOT_FOUND": subject.status not in (PENDING, ACCEPTED),
-                "FORBIDDEN": not ranks_above,
-                "CONFLICT": is_last_admin,
-            },
-            "changeMemberRole": {
-                "NOT_FOUND": not is_member,
-                "CONFLICT": is_last_admin and subject.role != act.role,
-            },
-            "leaveGroup": {"CONFLICT": self.is_last_admin(act.who)},
-        }
-        return next((code for code, stands in obstacles.get(act.name, {}).items() if stands), None)
-
-    def apply(self, act: Act) -> None:
-        """Make true what was done."""
-        match act.name:
-            case "addMember":
-                self.people[act.whom] = Standing(ACCEPTED, act.role)
-            case "inviteMember":
-                self.people[act.whom] = Standing(PENDING)
-            case "answerInvitation":
-                self.people[act.who].status = ACCEPTED if act.accept else REJECTED
-            case "removeMember":
-                self.go(act.whom)
-            case "leaveGroup":
-                self.go(act.who)
-            case "changeMemberRole":
-                self.people[act.whom].role = act.role
-            case "updateGroup" if act.accept:
-                self.name = act.text
-            case "updateGroup":
-                self.description = act.text
-            case "deleteGroup":
-                self.deleted = True
-                self.end_invitations()
-            case _:
-                pass
-
-    def go(self, who: int) -> None:
-        del self.people[who]
-        if not self.members():
-            self.end_invitations()
-
-    def end_invitations(self) -> None:
-        self.people = {who: each for who, each in self.people.items() if each.status != PENDING}
-
-
-# The people, as clients
-
-
-@dataclass
-class Following:
-    """One group's messages as a device has read them, over reconnects. `stream` is there while it follows."""
-
-    group: ModelGroup
-    stream: Subscription | None = None
-    events: list[Json] = field(default_factory=list[Json])
-
-    @property
-    def cursor(self) -> str:
-        return self.events[-1]["cursor"] if self.events else self.group.start
-
-    async def read(self) -> None:
-        assert self.stream is not None
-        self.events.append(await self.stream.event())
-
-    async def take_what_came(self) -> None:
-        while self.stream is not None and self.stream.waiting:
-            await self.read()
-
-    async def read_up_to_now(self) -> None:
-        while len(self.events) < len(self.group.log):
-            await self.read()
-        self.check()
-
-    async def read_to_the_end(self, code: str) -> None:
-        """The stream has ended, or will, with this code; FORBIDDEN where it had not begun when the membership ended."""
-        began_after = self.cursor
-        with pytest.raises(GraphQLFailure) as failure:
-            await self._read_for_ever()
-        assert failure.value.code in (code, "FORBIDDEN")
-        assert failure.value.extensions.get("cursor", began_after) == self.cursor
-        self.stream = None
-        self.check()
-
-    async def _read_for_ever(self) -> NoReturn:
-        while True:
-            await self.read()
-
-    def check(self) -> None:
-        """What was read is the log from its start on, each event once, with a message that is not older than it."""
-        made = self.group.log[: len(self.events)]
-        assert [(event["kind"], event["seq"]) for event in self.events] == [
-            (kind, message["version"]) for kind, message in made
-        ]
-        for event, (_, message) in zip(self.events, made, strict=True):
-            shown = event["message"]
-            assert shown["version"] >= message["version"]
-            now, *later = [
-                each for each in self.group.been if each["id"] == message["id"] and each["version"] >= shown["version"]
-            ]
-            # Reactions and threads are read after the message: they may be newer than the rest.
-            states = [now, *later]
-            assert shown["reactions"] in [each["reactions"] for each in states]
-            assert shown["thread"] in [each["thread"] for each in states]
-            assert shown == now | {"reactions": shown["reactions"], "thread": shown["thread"]}
-
-
-class Phone:
-    """A device that loses its connection now and then: groups' messages, and the news from their snapshot on."""
-
-    socket: Socket
-    news: Device
-
-    def __init__(self, server: Server, person: Person) -> None:
-        self.person = person
-        self.following: dict[str, Following] = {}
-        self._server = server
-        self._connection = AsyncExitStack()
-
-    async def connect(self) -> None:
-        """On a new socket: a new snapshot, and each stream after the last cursor that was read."""
-        await self.disconnect()
-        self.socket = await self._connection.enter_async_context(self._server.socket(self.person.token))
-        self.news = Device(self.person, self.socket)
-        await self.news.follow()
-        for following in self.following.values():
-            if following.stream is not None:
-                await self._subscribe(following)
-
-    async def disconnect(self) -> None:
-        await self._connection.aclose()
-
-    async def _subscribe(self, following: Following) -> None:
-        variables = {"groupId": following.group.id, "after": following.cursor}
-        following.stream = await self.socket.subscribe(FOLLOW_MESSAGES, variables)
-
-    async def follow(self, group: ModelGroup, refusal: str | None) -> None:
-        """Follow from where the device left off, or from the group's start; refused with this code, if with any."""
-        following = self.following.setdefault(group.id, Following(group))
-        if following.stream is not None:
-            return
-        await self._subscribe(following)
-        if refusal is not None:
-            with refused(refusal):
-                await following.read()
-            following.stream = None
-
-    async def unfollow(self, group: ModelGroup) -> None:
-        following = self.following.get(group.id)
-        if following is not None and following.stream is not None:
-            await following.take_what_came()
-            await following.stream.complete()
-            following.stream = None
-
-    async def look(self) -> None:
-        """Take what has come so far."""
-        await self.socket.ping()
-        for following in self.following.values():
-            await following.take_what_came()
 
 
 class Play:
@@ -721,20 +333,6 @@ class Play:
             for id, each in groups.items()
             if status(each, who) == ACCEPTED
         }
-
-
-def root_of(target: Json | None) -> str | None:
-    """The root of the thread that a reply to this message is in."""
-    return (target["threadRoot"] or target)["id"] if target else None
-
-
-def is_gone(group: ModelGroup, target: Json | None) -> bool:
-    """Whether it was deleted before anybody replied."""
-    return target is not None and target["deletedAt"] is not None and root_of(target) not in group.replies
-
-
-def status(group: ModelGroup, who: int) -> str | None:
-    return group.people[who].status if who in group.people else None
 
 
 async def check_log(phone: Phone, group: ModelGroup) -> list[Json]:

@@ -1,0 +1,102 @@
+"""What people do in groups, as Hypothesis draws it: who, where and to what, by number. Knows no Python of Parley."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hypothesis import strategies as st
+
+from tests.harness import Json
+
+NAMES = ("ada", "bob", "cyd", "dan", "eve")
+ADA, BOB = 0, 1
+MEMBER, MODERATOR, ADMIN = "MEMBER", "MODERATOR", "ADMIN"
+MARKING = ("markGroupRead", "markGroupUnread")
+REACTING = ("addReaction", "removeReaction")
+TOUCHING = ("editMessage", "deleteMessage", *REACTING)
+
+
+@dataclass(frozen=True)
+class Act:
+    """Somebody does something; people, groups and messages by number. What does not belong to the operation is not
+    looked at.
+    """
+
+    name: str
+    who: int
+    group: int = 0
+    whom: int = 0
+    role: str = MEMBER
+    text: str = ""
+    client_id: str | None = None
+    accept: bool = True
+    message: int = 0
+    reply_to: int | None = None
+    with_whom: tuple[int, ...] = ()
+
+    def __repr__(self) -> str:
+        input = {key: value for key, value in self.input(list(NAMES)).items() if value is not None}
+        return f"{NAMES[self.who]}: {self.name}(group {self.group}, {input})"
+
+    def input(self, people: Sequence[str]) -> Json:
+        """The input of the mutation, without the group."""
+        subject = {"userId": people[self.whom]}
+        return {
+            "createGroup": {"name": self.text, "memberIds": [people[number] for number in self.with_whom]},
+            "updateGroup": {"name" if self.accept else "description": self.text},
+            "addMember": subject | {"role": self.role},
+            "changeMemberRole": subject | {"role": self.role},
+            "inviteMember": subject,
+            "removeMember": subject,
+            "answerInvitation": {"accept": self.accept},
+            "sendGroupMessage": {"content": self.text, "clientMessageId": self.client_id},
+            "editMessage": {"content": self.text},
+            "addReaction": {"emoji": self.text},
+            "removeReaction": {"emoji": self.text},
+        }.get(self.name, {})
+
+
+# The creator of most groups acts most often, or nearly everything would be refused.
+WHO = st.sampled_from([0, 0, 0, 1, 1, 2, 3, 4])
+WHOM = st.sampled_from([1, 2, 3, 4, 0])
+GROUP = st.sampled_from([0, 0, 0, 1, 1, 2, 3])
+ROLE = st.sampled_from([MEMBER, MODERATOR, ADMIN])
+TEXT = st.sampled_from(["a", "b", "ü👋"])
+ACCEPT = st.booleans()
+EMOJI = st.sampled_from(["👍", "tada"])
+SENT_BEFORE = st.integers(0, 3)
+REPLY_TO = st.sampled_from([None, None, 0, 1, 2])
+CLIENT_ID = st.sampled_from([None, None, "1", "2"])
+
+
+def act(name: str, **parts: st.SearchStrategy[Any]) -> st.SearchStrategy[Act]:
+    return st.builds(Act, st.just(name), WHO, GROUP, **parts)
+
+
+CHANGES = (
+    act("sendGroupMessage", text=TEXT, client_id=CLIENT_ID, reply_to=REPLY_TO),
+    act("editMessage", message=SENT_BEFORE, text=TEXT),
+    act("deleteMessage", message=SENT_BEFORE),
+    act("addReaction", message=SENT_BEFORE, text=EMOJI),
+    act("removeReaction", message=SENT_BEFORE, text=EMOJI),
+    act("markGroupRead", message=SENT_BEFORE),
+    act("markGroupUnread", message=SENT_BEFORE),
+    act("addMember", whom=WHOM, role=ROLE),
+    act("inviteMember", whom=WHOM),
+    act("answerInvitation", accept=ACCEPT),
+    act("removeMember", whom=WHOM),
+    act("leaveGroup"),
+    act("changeMemberRole", whom=WHOM, role=ROLE),
+    act("updateGroup", text=TEXT, accept=ACCEPT),
+    act("createGroup", text=TEXT, with_whom=st.lists(WHOM, max_size=3).map(tuple)),
+    act("deleteGroup"),
+)
+ACTS = st.one_of(
+    *CHANGES,
+    # Twice: a sequence in which nobody follows shows little.
+    act("follow"),
+    act("follow"),
+    act("unfollow"),
+    act("look"),
+    act("reconnect"),
+)

@@ -1,0 +1,193 @@
+"""What is true of groups, in plain Python: who may do what in them, and what became of their messages. Knows no Python
+of Parley.
+"""
+
+from dataclasses import dataclass, field
+
+from tests.harness import Json
+from tests.model_acts import ADMIN, MEMBER, MODERATOR, REACTING, Act
+
+PENDING, ACCEPTED, REJECTED = "PENDING", "ACCEPTED", "REJECTED"
+EVERYBODY = {MEMBER, MODERATOR, ADMIN}
+ROLES_THAT_MAY = {
+    "sendGroupMessage": EVERYBODY,
+    "editMessage": EVERYBODY,
+    "deleteMessage": EVERYBODY,
+    "addReaction": EVERYBODY,
+    "removeReaction": EVERYBODY,
+    "markGroupRead": EVERYBODY,
+    "markGroupUnread": EVERYBODY,
+    "leaveGroup": EVERYBODY,
+    "groupMessages": EVERYBODY,
+    "inviteMember": {MODERATOR, ADMIN},
+    "removeMember": {MODERATOR, ADMIN},
+    "addMember": {ADMIN},
+    "changeMemberRole": {ADMIN},
+    "updateGroup": {ADMIN},
+    "deleteGroup": {ADMIN},
+}
+
+
+@dataclass
+class Standing:
+    status: str
+    role: str = MEMBER
+
+
+@dataclass
+class ModelGroup:
+    """What is true of one group; people by number."""
+
+    id: str
+    start: str
+    name: str
+    description: str = ""
+    deleted: bool = False
+    people: dict[int, Standing] = field(default_factory=dict[int, Standing])
+    messages: list[Json] = field(default_factory=list[Json])
+    # Every event about a message, with the message as the event made it.
+    log: list[tuple[str, Json]] = field(default_factory=list[tuple[str, Json]])
+    # Everything that a message has been; an event of a reply makes something of its root as well.
+    been: list[Json] = field(default_factory=list[Json])
+
+    # The replies to a message, by its id, and which message each of them was sent to.
+    replies: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    targets: dict[str, str | None] = field(default_factory=dict[str, str | None])
+
+    # Who reacted to a message with what, by its id, in the order in which they did.
+    reacted: dict[str, list[tuple[str, int]]] = field(default_factory=dict[str, list[tuple[str, int]]])
+
+    def reactions(self, message: Json) -> dict[str, list[int]]:
+        """Who reacted to it, by emoji."""
+        found: dict[str, list[int]] = {}
+        for emoji, who in self.reacted.get(message["id"], ()):
+            found.setdefault(emoji, []).append(who)
+        return found
+
+    def happened(self, kind: str, message: Json) -> None:
+        """An event made this of a message."""
+        self.log.append((kind, message))
+        if kind == "SENT":
+            self.messages.append(message)
+        self.became(message)
+        if kind in ("SENT", "DELETED") and message["threadRoot"]:
+            root = self.message(message["threadRoot"]["id"])
+            changed = {"version": message["version"], "updatedAt": message["updatedAt"]}
+            self.became(root | changed | {"thread": self.thread(root)})
+
+    def became(self, message: Json) -> None:
+        self.been.append(message)
+        self.messages = [message if each["id"] == message["id"] else each for each in self.messages]
+
+    def message(self, message_id: str) -> Json:
+        return next(each for each in self.messages if each["id"] == message_id)
+
+    def thread(self, root: Json) -> Json | None:
+        """What is counted of the replies to it."""
+        if root["id"] not in self.replies:
+            return None
+        kept = [each for each in self.replies[root["id"]] if self.message(each)["deletedAt"] is None]
+        return {"replyCount": len(kept), "lastReply": {"id": kept[-1]} if kept else None}
+
+    def target(self, act: Act) -> Json | None:
+        """The message to reply to."""
+        if act.reply_to is None or not self.messages:
+            return None
+        return self.messages[act.reply_to % len(self.messages)]
+
+    def first_content(self, message: Json) -> str:
+        return next(each["content"] for _, each in self.log if each["id"] == message["id"])
+
+    def refusal_of_change(self, act: Act, message: Json, is_own: bool) -> str | None:
+        """The code with which editing, deleting or reacting is refused to a member."""
+        if act.name in REACTING:
+            return "CONFLICT" if act.name == "addReaction" and message["deletedAt"] else None
+        deletes_any = act.name == "deleteMessage" and self.people[act.who].role in (MODERATOR, ADMIN)
+        if not is_own and not deletes_any:
+            return "FORBIDDEN"
+        return "CONFLICT" if act.name == "editMessage" and message["deletedAt"] else None
+
+    def members(self) -> dict[int, Standing]:
+        return {who: each for who, each in self.people.items() if each.status == ACCEPTED}
+
+    def is_last_admin(self, who: int) -> bool:
+        admins = [number for number, each in self.members().items() if each.role == ADMIN]
+        return admins == [who] and len(self.members()) > 1
+
+    def refusal(self, act: Act) -> str | None:
+        """The code with which this is refused, by what is true now."""
+        own = self.people.get(act.who)
+        if self.deleted:
+            return "GROUP_DELETED" if own and own.status == ACCEPTED else "NOT_FOUND"
+        if act.name == "answerInvitation":
+            return {PENDING: None, ACCEPTED: "CONFLICT"}.get(own.status if own else "", "FORBIDDEN")
+        if own is None or own.status != ACCEPTED or own.role not in ROLES_THAT_MAY[act.name]:
+            return "FORBIDDEN"
+        return self._refusal_of_subject(act, own, self.people.get(act.whom, Standing("")))
+
+    def _refusal_of_subject(self, act: Act, own: Standing, subject: Standing) -> str | None:
+        """What stands in the way of somebody whose role allows it."""
+        is_member, is_last_admin = subject.status == ACCEPTED, self.is_last_admin(act.whom)
+        ranks_above = own.role == ADMIN or subject.role == MEMBER or act.whom == act.who
+        obstacles = {
+            "addMember": {"CONFLICT": is_member},
+            "inviteMember": {"CONFLICT": is_member},
+            "removeMember": {
+                "NOT_FOUND": subject.status not in (PENDING, ACCEPTED),
+                "FORBIDDEN": not ranks_above,
+                "CONFLICT": is_last_admin,
+            },
+            "changeMemberRole": {
+                "NOT_FOUND": not is_member,
+                "CONFLICT": is_last_admin and subject.role != act.role,
+            },
+            "leaveGroup": {"CONFLICT": self.is_last_admin(act.who)},
+        }
+        return next((code for code, stands in obstacles.get(act.name, {}).items() if stands), None)
+
+    def apply(self, act: Act) -> None:
+        """Make true what was done."""
+        match act.name:
+            case "addMember":
+                self.people[act.whom] = Standing(ACCEPTED, act.role)
+            case "inviteMember":
+                self.people[act.whom] = Standing(PENDING)
+            case "answerInvitation":
+                self.people[act.who].status = ACCEPTED if act.accept else REJECTED
+            case "removeMember":
+                self.go(act.whom)
+            case "leaveGroup":
+                self.go(act.who)
+            case "changeMemberRole":
+                self.people[act.whom].role = act.role
+            case "updateGroup" if act.accept:
+                self.name = act.text
+            case "updateGroup":
+                self.description = act.text
+            case "deleteGroup":
+                self.deleted = True
+                self.end_invitations()
+            case _:
+                pass
+
+    def go(self, who: int) -> None:
+        del self.people[who]
+        if not self.members():
+            self.end_invitations()
+
+    def end_invitations(self) -> None:
+        self.people = {who: each for who, each in self.people.items() if each.status != PENDING}
+
+
+def root_of(target: Json | None) -> str | None:
+    """The root of the thread that a reply to this message is in."""
+    return (target["threadRoot"] or target)["id"] if target else None
+
+
+def is_gone(group: ModelGroup, target: Json | None) -> bool:
+    """Whether it was deleted before anybody replied."""
+    return target is not None and target["deletedAt"] is not None and root_of(target) not in group.replies
+
+
+def status(group: ModelGroup, who: int) -> str | None:
+    return group.people[who].status if who in group.people else None
