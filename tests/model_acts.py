@@ -13,6 +13,7 @@ ADA, BOB = 0, 1
 MEMBER, MODERATOR, ADMIN = "MEMBER", "MODERATOR", "ADMIN"
 MARKING = ("markGroupRead", "markGroupUnread")
 REACTING = ("addReaction", "removeReaction")
+SAYING = ("sendGroupMessage", "editMessage")
 TOUCHING = ("editMessage", "deleteMessage", *REACTING)
 
 
@@ -62,6 +63,8 @@ WHOM = st.sampled_from([1, 2, 3, 4, 0])
 GROUP = st.sampled_from([0, 0, 0, 1, 1, 2, 3])
 ROLE = st.sampled_from([MEMBER, MODERATOR, ADMIN])
 TEXT = st.sampled_from(["a", "b", "ü👋"])
+# With the usernames of people, by number.
+SAID = st.sampled_from(["a", "ü👋", "@all", "ü👋 @{1}", "@{0}, @{1}", "@{2} @all @{1}"])
 ACCEPT = st.booleans()
 EMOJI = st.sampled_from(["👍", "tada"])
 SENT_BEFORE = st.integers(0, 3)
@@ -74,8 +77,8 @@ def act(name: str, **parts: st.SearchStrategy[Any]) -> st.SearchStrategy[Act]:
 
 
 CHANGES = (
-    act("sendGroupMessage", text=TEXT, client_id=CLIENT_ID, reply_to=REPLY_TO),
-    act("editMessage", message=SENT_BEFORE, text=TEXT),
+    act("sendGroupMessage", text=SAID, client_id=CLIENT_ID, reply_to=REPLY_TO),
+    act("editMessage", message=SENT_BEFORE, text=SAID),
     act("deleteMessage", message=SENT_BEFORE),
     act("addReaction", message=SENT_BEFORE, text=EMOJI),
     act("removeReaction", message=SENT_BEFORE, text=EMOJI),

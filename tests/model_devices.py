@@ -14,7 +14,8 @@ from tests.model_groups import ModelGroup
 
 MESSAGE = """fragment Parts on Message {
     id seq version content clientMessageId createdAt updatedAt editedAt deletedAt sender { id } deletedBy { id }
-    reactions { emoji count } threadRoot { id } thread { replyCount lastReply { id } } }"""
+    reactions { emoji count } threadRoot { id } thread { replyCount lastReply { id } }
+    mentionsAll mentions { start length user { id } } }"""
 FOLLOW_MESSAGES = f"""subscription ($groupId: ID!, $after: String) {{
     groupMessages(groupId: $groupId, after: $after) {{ cursor seq kind message {{ ...Parts }} }} }}
 {MESSAGE}"""

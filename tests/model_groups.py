@@ -2,9 +2,11 @@
 of Parley.
 """
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tests.harness import Json
+from tests.harness import Json, Person
 from tests.model_acts import ADMIN, MEMBER, MODERATOR, REACTING, Act
 
 PENDING, ACCEPTED, REJECTED = "PENDING", "ACCEPTED", "REJECTED"
@@ -32,6 +34,7 @@ ROLES_THAT_MAY = {
 class Standing:
     status: str
     role: str = MEMBER
+    since: int = 0  # how many messages there were when they joined
 
 
 @dataclass
@@ -41,6 +44,7 @@ class ModelGroup:
     id: str
     start: str
     name: str
+    everybody: Sequence[Person]
     description: str = ""
     deleted: bool = False
     people: dict[int, Standing] = field(default_factory=dict[int, Standing])
@@ -56,6 +60,44 @@ class ModelGroup:
 
     # Who reacted to a message with what, by its id, in the order in which they did.
     reacted: dict[str, list[tuple[str, int]]] = field(default_factory=dict[str, list[tuple[str, int]]])
+
+    # Whom a message has mentioned in its life, by its id: a user's id or None for everybody, since which event.
+    mentioned: dict[str, dict[str | None, int]] = field(default_factory=dict[str, dict[str | None, int]])
+
+    def mentions(self, act: Act) -> list[Json]:
+        """Whom their text mentions, by who is a member now, and where in UTF-16 code units."""
+        known: dict[str, Json | None] = {
+            self.everybody[who].username: {"id": self.everybody[who].id} for who in self.members()
+        }
+        if self.people[act.who].role != MEMBER:
+            known["all"] = None
+        return [
+            {
+                "start": len(act.text[: word.start()].encode("utf-16-le")) // 2,
+                "length": len(word[0]),
+                "user": known[word[1]],
+            }
+            for word in re.finditer(r"@([\w-]+)", act.text)
+            if word[1] in known
+        ]
+
+    def says(self, message: Json, act: Act) -> None:
+        """A member gave the message this text, by the event that is its version."""
+        assert message["mentions"] == self.mentions(act)
+        assert message["mentionsAll"] == (None in whom(message))
+        since = self.mentioned.setdefault(message["id"], {})
+        for each in whom(message):
+            since.setdefault(each, message["version"])
+
+    def mentioning(self, who: int) -> list[Json]:
+        """The messages of others that mention the member: by name, and with everybody since they joined."""
+        person = self.everybody[who]
+        return [
+            message
+            for place, message in enumerate(self.messages)
+            if message["sender"]["id"] != person.id
+            and (person.id in whom(message) or (None in whom(message) and place >= self.people[who].since))
+        ]
 
     def reactions(self, message: Json) -> dict[str, list[int]]:
         """Who reacted to it, by emoji."""
@@ -149,11 +191,11 @@ class ModelGroup:
         """Make true what was done."""
         match act.name:
             case "addMember":
-                self.people[act.whom] = Standing(ACCEPTED, act.role)
+                self.people[act.whom] = Standing(ACCEPTED, act.role, len(self.messages))
             case "inviteMember":
                 self.people[act.whom] = Standing(PENDING)
             case "answerInvitation":
-                self.people[act.who].status = ACCEPTED if act.accept else REJECTED
+                self.people[act.who] = Standing(ACCEPTED if act.accept else REJECTED, since=len(self.messages))
             case "removeMember":
                 self.go(act.whom)
             case "leaveGroup":
@@ -177,6 +219,11 @@ class ModelGroup:
 
     def end_invitations(self) -> None:
         self.people = {who: each for who, each in self.people.items() if each.status != PENDING}
+
+
+def whom(message: Json) -> list[str | None]:
+    """Whose ids it mentions, None for everybody."""
+    return [each["user"] and each["user"]["id"] for each in message["mentions"]]
 
 
 def root_of(target: Json | None) -> str | None:

@@ -3,12 +3,16 @@ pages of both ends, and events by filters. Knows no Python of Parley.
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from tests.harness import Json, Person
+from tests.model_groups import whom
 
 PAGE = 3
 KINDS = ("EDITED", "DELETED", "REACTED")
-UNREAD = "query { myGroups(first: 100) { nodes { id readSeq unreadCount firstUnread { id } } } }"
+UNREAD = "query { myGroups(first: 100) { nodes { id readSeq unreadCount mentionCount firstUnread { id } } } }"
+INBOX = """query ($after: String) { myMentions(first: 3, after: $after) {
+    nodes { id } pageInfo { hasNextPage endCursor } } }"""
 READ = f"""query ($id: ID!, $start: String!, $message: ID!, $date: DateTime!, $sender: ID!) {{
     message(id: $message) {{ id seq }}
     group(id: $id) {{
@@ -28,7 +32,9 @@ async def unread(person: Person) -> dict[str, Json]:
 
 
 def check_unread(person: Person, messages: Sequence[Json], found: Json) -> None:
-    """Above the place up to which the person has read, every message of somebody else that is there."""
+    """Above the place up to which the person has read, every message of somebody else that is there, and those of them
+    that mention the person.
+    """
     left = [
         message
         for message in messages
@@ -36,6 +42,18 @@ def check_unread(person: Person, messages: Sequence[Json], found: Json) -> None:
     ]
     assert found["unreadCount"] == len(left)
     assert found["firstUnread"] == ({"id": left[0]["id"]} if left else None)
+    mentioning = [message for message in left if {None, person.id} & set(whom(message))]
+    assert found["mentionCount"] == len(mentioning)
+
+
+async def check_inbox(person: Person, messages: Sequence[Json]) -> None:
+    """These messages of their groups are all that mention the person: page by page, the newest first."""
+    found, page = list[str](), {"hasNextPage": True, "endCursor": None}
+    while page["hasNextPage"]:
+        got = (await person.client.execute(INBOX, {"after": page["endCursor"]}))["myMentions"]
+        found, page = [*found, *(message["id"] for message in got["nodes"])], got["pageInfo"]
+    newest_first = sorted(messages, key=lambda each: (datetime.fromisoformat(each["createdAt"]), each["seq"]))[::-1]
+    assert found == [message["id"] for message in newest_first]
 
 
 async def check_pages(

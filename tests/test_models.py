@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from settings import Settings
 from tests.folding import MARKER, Device, check_from
 from tests.harness import GraphQLFailure, Json, Person, Server, Stack, World, serving
-from tests.model_acts import ACTS, ADA, ADMIN, BOB, CHANGES, MARKING, NAMES, REACTING, TOUCHING, Act
+from tests.model_acts import ACTS, ADA, ADMIN, BOB, CHANGES, MARKING, NAMES, REACTING, SAYING, TOUCHING, Act
 from tests.model_devices import FOLLOW_MESSAGES, MESSAGE, Phone
 from tests.model_groups import ACCEPTED, PENDING, ModelGroup, Standing, is_gone, root_of, status
-from tests.model_reading import check_pages, check_unread, unread
+from tests.model_reading import check_inbox, check_pages, check_unread, unread
 
 STEPS = 20
 PROFILE = settings(
-    max_examples=100,
+    max_examples=25,
     derandomize=True,
     database=None,
     deadline=None,
@@ -50,7 +50,7 @@ LOG = f"""query ($id: ID!, $after: String!) {{ group(id: $id) {{
 
 
 MARK_READ = """mutation ($input: MarkGroupReadInput!) { markGroupRead(input: $input) {
-    group { readSeq unreadCount firstUnread { id } } } }"""
+    group { readSeq unreadCount mentionCount firstUnread { id } } } }"""
 MARK_UNREAD = MARK_READ.replace("GroupRead", "GroupUnread")
 
 SHOWN = {
@@ -105,9 +105,15 @@ class Play:
         made = (await self.ask(act))["group"]
         others = {who: Standing(ACCEPTED) for who in act.with_whom}
         people = others | {act.who: Standing(ACCEPTED, ADMIN)}
-        self.groups.append(ModelGroup(made["id"], made["startCursor"], act.text, people=people))
+        self.groups.append(ModelGroup(made["id"], made["startCursor"], act.text, self.people, people=people))
+
+    def spelled(self, act: Act) -> Act:
+        """With the names of people in what is said."""
+        names = [person.username for person in self.people]
+        return replace(act, text=act.text.format(*names)) if act.name in SAYING else act
 
     async def do(self, act: Act) -> None:
+        act = self.spelled(act)
         group = self.groups[act.group % len(self.groups)]
         phone = self.phones[act.who]
         match act.name:
@@ -171,6 +177,7 @@ class Play:
                 if root_id:
                     group.replies.setdefault(root_id, []).append(message["id"])
                     assert (root["version"], root["updatedAt"]) == (message["version"], message["updatedAt"])
+                group.says(message, act)
                 group.happened("SENT", message)
             assert message == (earlier[1] if earlier else group.messages[-1])
 
@@ -193,9 +200,11 @@ class Play:
             shown = (await self.ask_with(act, {"messageId": message["id"]}))["message"]
             if act.name == "editMessage" and message["content"] != act.text:
                 assert (shown["content"], shown["editedAt"]) == (act.text, shown["updatedAt"])
+                group.says(shown, act)
                 group.happened("EDITED", shown)
             elif act.name == "deleteMessage" and message["deletedAt"] is None:
                 assert (shown["content"], shown["deletedBy"]["id"]) == ("", self.people[act.who].id)
+                assert (shown["mentions"], shown["mentionsAll"]) == ([], False)
                 group.reacted[message["id"]] = []
                 group.happened("DELETED", shown)
             elif act.name in REACTING and self.toggle(act, group.reacted.setdefault(message["id"], [])):
@@ -246,6 +255,7 @@ class Play:
         if act.name == "createGroup":
             await self.create(act)
             return
+        act = self.spelled(act)
         group = self.groups[act.group % len(self.groups)]
         try:
             if act.name in (*TOUCHING, "markGroupUnread"):
@@ -271,7 +281,11 @@ class Play:
             desk = [self.desk] if phone.person is self.desk.person else []
             await check_from(made["group"]["id"], phone.person, phone.news, *desk)
         readers = {group_id: phone for phone in self.phones for group_id in phone.news.mine.groups}
-        return {group.id: await check_log(readers[group.id], group) for group in self.groups if group.id in readers}
+        logs = {group.id: await check_log(readers[group.id], group) for group in self.groups if group.id in readers}
+        for person in self.people:
+            for group_id, found in (await unread(person)).items():
+                check_unread(person, logs.get(group_id, ()), found)
+        return logs
 
     async def check(self) -> None:
         histories = await self.check_what_is_kept()
@@ -307,13 +321,11 @@ class Play:
             ]
 
     async def check_reading(self) -> None:
-        """What each member has not read, and what one member of each group reads in every way."""
+        """What mentions each member, and what one member of each group reads in every way."""
         groups = [group for group in self.groups if not group.deleted]
         for who, person in enumerate(self.people):
-            found = await unread(person)
-            for group in groups:
-                if who in group.members():
-                    check_unread(person, group.messages, found[group.id])
+            own = [group for group in groups if who in group.members()]
+            await check_inbox(person, [message for group in own for message in group.mentioning(who)])
         for group in groups:
             if group.members() and group.messages:
                 reader = self.people[max(group.members())]
