@@ -16,16 +16,19 @@ MESSAGE = """fragment Parts on Message {
     id seq version content clientMessageId createdAt updatedAt editedAt deletedAt sender { id } deletedBy { id }
     reactions { emoji count } threadRoot { id } thread { replyCount lastReply { id } }
     mentionsAll mentions { start length user { id } } }"""
-FOLLOW_MESSAGES = f"""subscription ($groupId: ID!, $after: String) {{
-    groupMessages(groupId: $groupId, after: $after) {{ cursor seq kind message {{ ...Parts }} }} }}
+FOLLOW_MESSAGES = f"""subscription ($groupId: ID!, $after: String, $filter: MessageEventFilter) {{
+    groupMessages(groupId: $groupId, after: $after, filter: $filter) {{ cursor seq kind message {{ ...Parts }} }} }}
 {MESSAGE}"""
 
 
 @dataclass
 class Following:
-    """One group's messages as a device has read them, over reconnects. `stream` is there while it follows."""
+    """One group's messages, or those that a filter shows, as a device has read them, over reconnects. `stream` is there
+    while it follows.
+    """
 
     group: ModelGroup
+    only: Json | None = None
     stream: Subscription | None = None
     events: list[Json] = field(default_factory=list[Json])
 
@@ -41,9 +44,16 @@ class Following:
         while self.stream is not None and self.stream.waiting:
             await self.read()
 
+    async def stop(self) -> None:
+        assert self.stream is not None
+        await self.stream.complete()
+        self.stream = None
+
     async def read_up_to_now(self) -> None:
-        while len(self.events) < len(self.group.log):
+        assert self.stream is not None
+        while len(self.events) < len(self.group.shown(self.only)):
             await self.read()
+        await self.stream.nothing()
         self.check()
 
     async def read_to_the_end(self, code: str) -> None:
@@ -61,8 +71,8 @@ class Following:
             await self.read()
 
     def check(self) -> None:
-        """What was read is the log from its start on, each event once, with a message that is not older than it."""
-        made = self.group.log[: len(self.events)]
+        """What was read is that part of the log, each event once, with a message that is not older than it."""
+        made = self.group.shown(self.only)[: len(self.events)]
         assert [(event["kind"], event["seq"]) for event in self.events] == [
             (kind, message["version"]) for kind, message in made
         ]
@@ -87,7 +97,7 @@ class Phone:
 
     def __init__(self, server: Server, person: Person) -> None:
         self.person = person
-        self.following: dict[str, Following] = {}
+        self.following: list[Following] = []
         self._server = server
         self._connection = AsyncExitStack()
 
@@ -97,37 +107,43 @@ class Phone:
         self.socket = await self._connection.enter_async_context(self._server.socket(self.person.token))
         self.news = Device(self.person, self.socket)
         await self.news.follow()
-        for following in self.following.values():
+        for following in self.following:
             if following.stream is not None:
-                await self._subscribe(following)
+                await self.subscribe(following)
+
+    def of(self, group: ModelGroup) -> list[Following]:
+        """What it follows of this group, or has followed."""
+        return [following for following in self.following if following.group is group]
 
     async def disconnect(self) -> None:
         await self._connection.aclose()
 
-    async def _subscribe(self, following: Following) -> None:
-        variables = {"groupId": following.group.id, "after": following.cursor}
+    async def subscribe(self, following: Following) -> None:
+        variables = {"groupId": following.group.id, "after": following.cursor, "filter": following.only}
         following.stream = await self.socket.subscribe(FOLLOW_MESSAGES, variables)
 
-    async def follow(self, group: ModelGroup, refusal: str | None) -> None:
-        """Follow from where the device left off, or from the group's start; refused with this code, if with any."""
-        following = self.following.setdefault(group.id, Following(group))
-        if following.stream is not None:
-            return
-        await self._subscribe(following)
-        if refusal is not None:
-            with refused(refusal):
-                await following.read()
-            following.stream = None
+    async def follow(self, group: ModelGroup, only: Json | None, refusal: str | None) -> None:
+        """Follow with this filter as well, from the group's start, and with each earlier one from where the device left
+        off; refused with this code, if with any.
+        """
+        if all(following.only != only for following in self.of(group)):
+            self.following.append(Following(group, only))
+        for following in self.of(group):
+            if following.stream is None:
+                await self.subscribe(following)
+                if refusal is not None:
+                    with refused(refusal):
+                        await following.read()
+                    following.stream = None
 
     async def unfollow(self, group: ModelGroup) -> None:
-        following = self.following.get(group.id)
-        if following is not None and following.stream is not None:
-            await following.take_what_came()
-            await following.stream.complete()
-            following.stream = None
+        for following in self.of(group):
+            if following.stream is not None:
+                await following.take_what_came()
+                await following.stop()
 
     async def look(self) -> None:
         """Take what has come so far."""
         await self.socket.ping()
-        for following in self.following.values():
+        for following in self.following:
             await following.take_what_came()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tests.harness import Json, Person
-from tests.model_acts import ADMIN, MEMBER, MODERATOR, REACTING, Act
+from tests.model_acts import ADMIN, MEMBER, MODERATOR, REACTING, Act, Only
 
 PENDING, ACCEPTED, REJECTED = "PENDING", "ACCEPTED", "REJECTED"
 EVERYBODY = {MEMBER, MODERATOR, ADMIN}
@@ -98,6 +98,37 @@ class ModelGroup:
             if message["sender"]["id"] != person.id
             and (person.id in whom(message) or (None in whom(message) and place >= self.people[who].since))
         ]
+
+    def only(self, only: Only | None) -> Json | None:
+        """The filter as it is asked for. By the thread of no message: none."""
+        match only:
+            case Only("kinds", kinds):
+                return {"kinds": list(kinds)}
+            case Only("thread", number=number) if self.messages:
+                return {"thread": root_of(self.messages[number % len(self.messages)])}
+            case Only("sender" | "mentions" as field, number=number):
+                return {field: self.everybody[number].id}
+            case _:
+                return None
+
+    def shown(self, only: Json | None) -> list[tuple[str, Json]]:
+        """The part of the log that a filter shows."""
+        return [each for each in self.log if self.shows(only, *each)]
+
+    def shows(self, only: Json | None, kind: str, message: Json) -> bool:
+        match only:
+            case {"kinds": kinds}:
+                return kind in kinds
+            case {"sender": user_id}:
+                return message["sender"]["id"] == user_id
+            case {"thread": root_id}:
+                return root_of(message) == root_id
+            case {"mentions": user_id}:
+                since = self.mentioned[message["id"]]
+                by_then = any(since.get(each, message["version"] + 1) <= message["version"] for each in (None, user_id))
+                return by_then and message["sender"]["id"] != user_id
+            case _:
+                return True
 
     def reactions(self, message: Json) -> dict[str, list[int]]:
         """Who reacted to it, by emoji."""
