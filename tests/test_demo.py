@@ -132,9 +132,9 @@ async def test_what_is_printed_of_a_person_is_true(node: Node) -> None:
     assert f"where {len(messages)} messages wait" in about["ada"]
 
 
-SHOWN = """query ($id: ID!) { group(id: $id) { unreadCount messages(last: 100) { nodes {
+SHOWN = """query ($id: ID!) { group(id: $id) { unreadCount mentionCount messages(last: 100) { nodes {
   content editedAt deletedAt sender { username } threadRoot { content } thread { replyCount }
-  reactions { emoji users(first: 5) { nodes { username } } } } } } }"""
+  mentions { user { username } } reactions { emoji users(first: 5) { nodes { username } } } } } } }"""
 
 
 async def shown(person: Client, name: str) -> Json:
@@ -154,6 +154,16 @@ async def test_messages_were_edited_deleted_reacted_and_replied_to(node: Node) -
     assert [each["content"] for each in club if each["threadRoot"]] == [
         *("Every word.", "Because of the dog?", "I say nothing.", "FAY.")
     ]
+
+
+async def test_people_and_everybody_are_mentioned(node: Node) -> None:
+    cyd = await logged_in(node, "cyd")
+    said = [await shown(cyd, name) for name in (PLOT, HIKE)]
+    mentions = [each for group in said for message in group["messages"]["nodes"] for each in message["mentions"]]
+    assert [each["user"] and each["user"]["username"] for each in mentions] == [None, "bob", "eve"]
+    assert [group["mentionCount"] for group in said] == [1, 0]
+    listed = [edge["node"]["content"] for edge in (await (await logged_in(node, "eve")).run("MyMentions"))["edges"]]
+    assert listed == ["What a day, @all. Thank you!", "You did well on the steps, @eve."]
 
 
 async def test_people_have_read_up_to_different_places(node: Node) -> None:
