@@ -12,6 +12,7 @@ import pytest
 from tests.engines import Postgres, Redis
 from tests.folding import Device, check
 from tests.harness import (
+    Json,
     Node,
     Person,
     SocketClosed,
@@ -22,6 +23,7 @@ from tests.harness import (
 )
 from tests.harness.world import PASSWORD
 from tests.reading import chatter, contents, ended, read, start, the_gap, whole_log
+from tests.test_filters import follow
 
 TwoNodes = tuple[Node, Node]
 TRANSACTIONS_THAT_MADE_TABLES = """SELECT count(DISTINCT xmin::text) FROM pg_class
@@ -118,6 +120,33 @@ async def test_a_stream_resumes_at_the_other_node_with_its_cursor(world: World, 
         received += contents(events)
         cursor = events[-1]["cursor"]
     assert received == [f"{turn}.{number}" for turn in range(6) for number in range(3)]
+
+
+async def test_what_becomes_of_a_message_at_one_node_is_followed_at_the_other(
+    world: World, two_nodes: TwoNodes
+) -> None:
+    ada, bob = await world.users("ada", "bob")
+    bob_there = bob.at(two_nodes[1])
+    group_id = await world.group(ada, bob)
+    root = await world.send(ada, group_id, "hello")
+    begin, of_root = await ada.head(group_id), {"messageId": root["id"]}
+    filters: list[Json | None] = [None, {"kinds": ["EDITED", "REACTED"]}, {"sender": ada.id}, {"thread": root["id"]}]
+    filters.append({"mentions": bob.id})
+    streams = [await follow(bob_there, group_id, begin, only) for only in filters]
+    device = await Device.of(bob_there)
+    await ada.run("EditMessage", input=of_root | {"content": f"hello @{bob.username}"})
+    await bob.run("AddReaction", input=of_root | {"emoji": "tada"})
+    answered = {"groupId": group_id, "content": "hello", "replyToId": root["id"]}
+    reply = (await bob_there.run("SendGroupMessage", input=answered))["message"]
+    await ada.run("DeleteMessage", input={"messageId": reply["id"]})
+    await bob.run("RemoveReaction", input=of_root | {"emoji": "tada"})
+    await bob.run("MarkGroupRead", input={"groupId": group_id, "upTo": root["seq"]})
+    whole, of_the_root = ["EDITED", "REACTED", "SENT", "DELETED", "REACTED"], ["EDITED", "REACTED", "REACTED"]
+    for stream, wanted in zip(streams, [whole, of_the_root, of_the_root, whole, of_the_root], strict=True):
+        assert [(await stream.event())["kind"] for _ in wanted] == wanted
+        await stream.nothing()
+    told = [(await device.read())["__typename"] for _ in range(2)]
+    assert told == ["ThreadChangedEvent", "GroupReadEvent"], "their own log is followed there as well"
 
 
 async def test_a_removal_at_one_node_ends_the_stream_at_the_other(world: World, two_nodes: TwoNodes) -> None:
