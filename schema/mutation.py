@@ -12,7 +12,7 @@ from .context import Info
 from .enums import MemberRole
 from .inputs import given
 from .nodes import User
-from .types import Group, Membership, Message, message_edge
+from .types import Group, Membership, Message
 
 T = TypeVar("T")
 Input = Annotated[T, strawberry.argument(description="What to do it with.")]
@@ -177,10 +177,7 @@ class Mutation:
             client_message_id=given(id=input.client_message_id).get("id"),
             reply_to_id=ids.message(input.reply_to_id) if isinstance(input.reply_to_id, str) else None,
         )
-        message = Message(record=sent.message)
-        return payloads.SendGroupMessagePayload(
-            message=message, message_edge=message_edge(message), replayed=sent.replayed
-        )
+        return payloads.SendGroupMessagePayload(message=Message(record=sent.message), replayed=sent.replayed)
 
     @strawberry.mutation(
         description="Edit a message of your own. Its place stays; what it says already makes no event, so a repeat is "

@@ -5,7 +5,7 @@ from datetime import datetime
 import strawberry
 
 from .nodes import User
-from .types import Group, Membership, Message, MessageEdge
+from .types import Group, Membership, Message, MessageEdge, message_edge
 
 VIEWER = "You."
 GROUP = "The group as it is now."
@@ -119,12 +119,13 @@ class MarkThreadReadPayload:
 )
 class SendGroupMessagePayload:
     message: Message = strawberry.field(description="The message.")
-    message_edge: MessageEdge = strawberry.field(
-        description="The message as an edge of `Group.messages`, for clients that keep connections."
-    )
     replayed: bool = strawberry.field(
         description="Whether an earlier request with this `clientMessageId` had sent it already."
     )
+
+    @strawberry.field(description="The message as an edge of `Group.messages`, for clients that keep connections.")
+    def message_edge(self) -> MessageEdge:
+        return message_edge(self.message)
 
 
 @strawberry.type(description="The message says this now, for everybody.")
