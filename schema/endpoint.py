@@ -25,6 +25,7 @@ from .documents import Prepared, Rejected, prepare
 from .errors import present, present_all, present_refusal
 from .operations import OperationLine
 from .schema import schema
+from .wire import whole_body
 
 JSON = "application/json"
 GRAPHQL_JSON = "application/graphql-response+json"
@@ -125,21 +126,32 @@ async def read_body(headers: Mapping[str, str], receive: Receive, most: int) -> 
         raise BadRequest(415, "The Content-Type must be application/json, in UTF-8.")
     length = headers.get("content-length", "0")
     if length.isdigit() and int(length) > most:
-        raise BadRequest(413, f"The body must be at most {most:,} bytes.")
+        raise _too_large(most)
+    body = whole_body(receive)
+    if body is None:
+        body = await _received(receive, most)
+    if len(body) > most:
+        raise _too_large(most)
+    return body
+
+
+async def _received(receive: Receive, most: int) -> bytes:
     body, more = bytearray(), True
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            while more:
+            while more and len(body) <= most:
                 message = await receive()
                 if message["type"] == "http.disconnect":
                     raise ClientGone
                 body += message.get("body", b"")
                 more = message.get("more_body", False)
-                if len(body) > most:
-                    raise BadRequest(413, f"The body must be at most {most:,} bytes.")
     except TimeoutError:
         raise BadRequest(408, "The body did not come in time.") from None
     return bytes(body)
+
+
+def _too_large(most: int) -> BadRequest:
+    return BadRequest(413, f"The body must be at most {most:,} bytes.")
 
 
 class Endpoint:

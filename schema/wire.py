@@ -11,8 +11,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Protocol, cast
 
-from starlette.types import Scope
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from starlette.types import Receive, Scope
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import State
@@ -343,6 +343,16 @@ class _Nothing:
 def protocol_of(scope: Scope) -> FrameProtocol | None:
     """None under another server, or another protocol: frames then go through ASGI."""
     return scope.get("extensions", {}).get(EXTENSION)
+
+
+def whole_body(receive: Receive) -> bytes | None:
+    """The body of a request that had come whole when it was looked at; None where it has to be waited for, and under
+    another server. To ask for it through ASGI, with a bound on the wait, takes 4 % of a send.
+    """
+    cycle: Any = getattr(receive, "__self__", None)
+    if not isinstance(cycle, RequestResponseCycle) or cycle.more_body or cycle.disconnected:
+        return None
+    return bytes(cycle.body)
 
 
 class HeadProtocol(HttpToolsProtocol):
