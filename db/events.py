@@ -23,6 +23,8 @@ from sqlalchemy import (
     update,
 )
 
+from frozen import frozen
+
 from . import rows, tables
 from .engine import Appended, LogKind, Transaction
 from .records import (
@@ -193,7 +195,7 @@ def _columns(event: GroupEvent | UserEvent) -> dict[str, Any]:
     return shape.values(event) | {"kind": event.kind.value, "data": dict(event.data)}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Part:
     """Which rows of a log: those of `kinds`, about messages of `sender_id`, about the message `thread_id` and the
     replies to it, about messages of others that had mentioned `mentioned_id` by then, and none beyond `up_to`; each as

@@ -1,10 +1,11 @@
 """Pages by key: rows between two keys, of several owners in one statement. Knows nothing of the other rooms."""
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from sqlalchemy import Column, Select, select, union_all
+
+from frozen import frozen
 
 from .engine import Transaction
 from .statements import Row
@@ -15,7 +16,7 @@ Owner = TypeVar("Owner", bound=Hashable)
 Record = TypeVar("Record")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Keys:
     """Rows with keys strictly between `after` and `before`: the last `limit` of them if `newest`, else the first."""
 

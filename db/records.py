@@ -1,11 +1,12 @@
 """What reads hand out: plain records, frozen, with UTC moments. Knows nothing of SQL or of the other rooms."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
+
+from frozen import frozen
 
 
 class MembershipStatus(StrEnum):
@@ -66,7 +67,7 @@ class UserEventKind(StrEnum):
     TOKEN_ENDED = "TOKEN_ENDED"  # noqa: S105  # a kind of event
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class User:
     id: UUID
     username: str
@@ -80,7 +81,7 @@ class User:
     shares_read_positions: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Token:
     id: UUID
     user_id: UUID
@@ -88,7 +89,7 @@ class Token:
     ended_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Group:
     id: UUID
     name: str
@@ -104,7 +105,7 @@ class Group:
     active_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Membership:
     group_id: UUID
     user_id: UUID
@@ -117,7 +118,7 @@ class Membership:
     invitation_seq: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Mentioned:
     """Whom a message mentions, everybody if `user_id` is None, since which event of the log, and where in its content:
     (start, length) in UTF-16 code units. Without places it does so no more.
@@ -128,7 +129,7 @@ class Mentioned:
     places: tuple[tuple[int, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Message:
     id: UUID
     group_id: UUID
@@ -147,7 +148,7 @@ class Message:
     mentions: tuple[Mentioned, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MessageRevision:
     """What a message said before it was edited, and the event that had given it this content."""
 
@@ -157,7 +158,7 @@ class MessageRevision:
     created_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reaction:
     """All who reacted to a message with the same: how many they are, and the user who asks if they are one of them."""
 
@@ -167,7 +168,7 @@ class Reaction:
     own_id: UUID | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reacted:
     """That one user reacted, at `seq` of the group's log."""
 
@@ -177,7 +178,7 @@ class Reacted:
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Thread:
     """The replies to a message: how many were not deleted, the newest of these, and when the last of all came."""
 
@@ -187,7 +188,7 @@ class Thread:
     last_reply: Message | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Follow:
     """That a user follows a thread: how far they have read it, and how many replies of others lie after that."""
 
@@ -196,7 +197,7 @@ class Follow:
     unread_count: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Unread:
     """How far one member has read their group; how many messages of others lie after that, the oldest of them, and how
     many of them mention the member.
@@ -208,7 +209,7 @@ class Unread:
     mentions: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GroupEvent:
     group_id: UUID
     seq: int
@@ -221,7 +222,7 @@ class GroupEvent:
     data: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LoggedEvent:
     """A row of a group's log with its message as it is now."""
 
@@ -229,7 +230,7 @@ class LoggedEvent:
     message: Message | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GroupPage:
     """Rows of a group's log and the group's row, read by one statement: `group.access_seq` says how far permissions had
     changed by then.
@@ -239,7 +240,7 @@ class GroupPage:
     events: Sequence[LoggedEvent]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UserEvent:
     user_id: UUID
     seq: int
@@ -250,7 +251,7 @@ class UserEvent:
     data: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SentId:
     """The message that a sender's own id stands for."""
 
@@ -259,7 +260,7 @@ class SentId:
     digest: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Standing:
     """A group and what one user is in it, read by one statement. `membership` is None where there is no row."""
 

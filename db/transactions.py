@@ -16,6 +16,8 @@ from sqlalchemy import Connection, CursorResult, Executable
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from frozen import frozen
+
 from .records import GroupPage, User
 from .statements import Row, Statement, Values
 
@@ -30,7 +32,7 @@ class LogKind(StrEnum):
     USER = "user"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Appended:
     """The new head of one log, as a transaction left it; with what it appended, and the people in it, where the
     transaction knows all of what these rows show.

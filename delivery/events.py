@@ -1,13 +1,14 @@
 """What travels: logs, events, hints, and the reader that streams are handed. Knows no table and no feature."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, Protocol
 from uuid import UUID
 
+from frozen import frozen
 
-@dataclass(frozen=True, slots=True)
+
+@frozen
 class Log:
     """One log: whose (`kind`) and which."""
 
@@ -22,7 +23,7 @@ class _Everybody(Enum):
 EVERYBODY: Final = _Everybody.EVERYBODY
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Event:
     """One row of a log.
 
@@ -42,7 +43,7 @@ class Event:
 Wants = Callable[[Event], bool]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Head:
     """The end of a log: its last seq, and the seq of the last row that changed who may do what."""
 
@@ -50,7 +51,7 @@ class Head:
     access_seq: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Batch:
     """Events in order without gaps, and the log's `access_seq` from the statement that read them and what they show."""
 
@@ -74,7 +75,7 @@ class Reader(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Hint:
     """All that the broker carries: this log has come this far. It may be lost, doubled or late; the database is the
     truth.

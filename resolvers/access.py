@@ -10,6 +10,7 @@ from db import groups, memberships
 from db.engine import Transaction
 from db.events import GroupLog
 from db.records import Group, MemberRole, Membership, MembershipStatus, Standing, User
+from frozen import frozen
 
 from .refusals import ErrorCode, Refusal, conflict, not_found
 
@@ -60,7 +61,7 @@ from it.
 """
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Viewer:
     """The person that makes a request, and the log-in it is made with."""
 
@@ -145,7 +146,7 @@ class Door(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ViewerDoor:
     """The door of a query or a mutation: every group that the viewer is a member of at the moment of reading."""
 

@@ -9,10 +9,11 @@ groups, a moment as well.
 import struct
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as NotBase64
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
+
+from frozen import frozen
 
 from .refusals import ErrorCode, Refusal
 
@@ -28,7 +29,7 @@ ACTIVITY_MARK, THREAD_MARK, MENTION_MARK = b"a", b"h", b"@"
 BIGGEST_SEQ = 2**63 - 1
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Position:
     """A place in a group's log; seq 0 is before its first event."""
 
@@ -93,7 +94,7 @@ def reply_key(argument: str, text: str | None, root_id: UUID) -> int | None:
     return _key(REPLY_MARK, argument, text, root_id)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ActivityKey:
     """A place in a list by activity, of groups or of threads (`mark` says which), as that list was at `as_of`."""
 

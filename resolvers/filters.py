@@ -1,10 +1,10 @@
 """Which events of a group's messages somebody wants to see. Knows nothing of SQL or GraphQL."""
 
-from dataclasses import dataclass
 from uuid import UUID
 
 from db.records import MESSAGE_KINDS, GroupEventKind
 from delivery.events import Event
+from frozen import frozen
 
 from .mentions import has_mentioned
 from .reader import Shown
@@ -12,7 +12,7 @@ from .reader import Shown
 WINDOW = 10_000  # events of a log that one read with a filter looks at, however few it shows: 6 ms on SQLite at most
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Filter:
     """Message events of these kinds, and only about messages of this sender, or about this message and the replies to
     it, or about messages of others that had mentioned this user by then, if one is given.

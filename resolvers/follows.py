@@ -1,7 +1,6 @@
 """Following threads, and what a follower has not read of them. Knows nothing of SQL or GraphQL."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
 
@@ -9,6 +8,7 @@ from db import events, follows, memberships, messages, threads
 from db.engine import Transaction
 from db.events import GroupLog, UserLogs
 from db.records import Follow, Message, Standing, UserEvent, UserEventKind
+from frozen import frozen
 
 from .access import Door, Operation, Viewer, judge
 from .cursors import THREAD_MARK, ActivityKey
@@ -99,7 +99,7 @@ async def mark_read(services: Services, viewer: Viewer, message_id: UUID, up_to:
     return await services.write(work)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Own:
     """A thread and what the viewer, whose log is locked, has read of it; None if they do not follow it."""
 

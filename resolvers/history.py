@@ -3,7 +3,7 @@ GraphQL.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import TypeAlias
 from uuid import UUID
@@ -11,6 +11,7 @@ from uuid import UUID
 from db import history, messages, unread
 from db.engine import Transaction
 from db.records import Group, Message
+from frozen import frozen
 
 from .access import Door, Viewer
 from .pages import Page
@@ -21,7 +22,7 @@ Anchor: TypeAlias = UUID | datetime | None
 """A message, a moment, or the first message that the viewer has not read."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Around:
     """A page of `limit` messages, of which the anchor is in the middle; without `replies` only of what is none."""
 

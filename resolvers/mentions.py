@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from itertools import islice
 from operator import itemgetter
@@ -11,6 +11,7 @@ from uuid import UUID
 from db import mentions
 from db.engine import Transaction
 from db.records import Membership, Mentioned, Message
+from frozen import frozen
 
 from . import text
 from .access import Viewer, may_mention_all
@@ -27,7 +28,7 @@ PLACE = re.compile(rf"(?<!{LETTER})(?<![@/.+-])@([A-Za-z0-9_.-]++)(?!{LETTER}|[@
 Place = tuple[int, int]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Candidate:
     """A place, in UTF-16 code units, that mentions whoever has the first of these names."""
 

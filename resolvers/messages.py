@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
@@ -17,6 +16,7 @@ from delivery.cohort import Cohort, Member
 from delivery.events import Event, Wants
 from delivery.feed import EndReason, Feed
 from delivery.stream import Seat
+from frozen import frozen
 
 from . import follows, mentions, text, threads
 from .access import Door, EventDoor, Operation, Viewer, judge, locked, readable
@@ -43,7 +43,7 @@ Join = Callable[[Seat, Viewer, Wants, str | None], None]
 """Takes over a live seat, with what is wanted of it and the last cursor that was sent."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sent:
     """A message in the log; `replayed` if an earlier request with the same id had put it there."""
 
@@ -183,7 +183,7 @@ async def visible(services: Services, viewer: Viewer, message_id: UUID) -> Messa
         return message
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EventPage:
     """Events after a position, the position after them, and whether there are more."""
 
@@ -256,7 +256,7 @@ def is_message_event(event: Event) -> bool:
     return fact.event.kind in MESSAGE_KINDS
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Batch:
     group: Group
     facts: Sequence[Shown]

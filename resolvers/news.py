@@ -19,6 +19,7 @@ from delivery.events import Event, Log
 from delivery.feed import Feed
 from delivery.latest import Latest
 from delivery.stream import Seat
+from frozen import frozen
 
 from .access import ClosedDoor, Door, EventDoor, Viewer, ViewerDoor
 from .following import FeedFollowing, end_of, fault, steadily
@@ -47,7 +48,7 @@ OF_DEVICES = frozenset({UserEventKind.READ_MOVED, UserEventKind.THREAD_CHANGED})
 USER_NEWS = ENTERING | OF_DEVICES | {UserEventKind.INVITED, UserEventKind.INVITATION_ENDED}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SnapshotNews:
     """Everything at one moment: the groups, most recently active first, and the open invitations, oldest first."""
 
@@ -56,7 +57,7 @@ class SnapshotNews:
     invitations: list[UserEvent]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OwnNews:
     """An event of the user's own log; `group` where the user is a member of it when it is shown."""
 
@@ -64,7 +65,7 @@ class OwnNews:
     group: Group | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GroupNews:
     """An event of a group's log; `ends` if it ended the user's membership; `group` as in `OwnNews`."""
 
@@ -91,7 +92,7 @@ class SnapshotDoor:
         return opened
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Start:
     """The user's log, their groups and their invitations, from one snapshot of the database."""
 

@@ -1,7 +1,7 @@
 """What a client may ask of a page, and what a page says of itself. Knows nothing of SQL or GraphQL."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Generic, Protocol, TypeVar
 from uuid import UUID
@@ -9,6 +9,7 @@ from uuid import UUID
 from db.engine import Transaction
 from db.pages import Keys
 from db.records import Group, Message
+from frozen import frozen
 
 from .access import Door
 from .cursors import ActivityKey
@@ -20,7 +21,7 @@ LARGEST_PAGE = 100
 DEFAULT_PAGE = 50
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PageRequest:
     """`limit` rows strictly between the keys `after` and `before`: the last of them if `newest`, else the first."""
 
@@ -48,7 +49,7 @@ def requested(
     return PageRequest(first or last or DEFAULT_PAGE, after, before, newest)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Page(Generic[T]):
     """Rows in order, oldest first, and whether there are rows before and after them."""
 

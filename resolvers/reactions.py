@@ -1,12 +1,12 @@
 """Reactions to messages: adding, removing, counting, and who they are of. Knows nothing of SQL or GraphQL."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from uuid import UUID, uuid5
 
 from db import reactions
 from db.engine import Transaction
 from db.records import Group, GroupEventKind, Message, Reacted, Reaction
+from frozen import frozen
 
 from . import text
 from .access import Door, Operation, Viewer
@@ -18,7 +18,7 @@ from .services import Services
 MOST_EMOJI = 20  # of one message; of how many people each of them is has no bound
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Emoji:
     """One emoji at one message of a group."""
 

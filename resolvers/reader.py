@@ -3,13 +3,13 @@ or GraphQL.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from uuid import UUID
 
 from db import events, users
 from db.engine import Appended, Database, LogKind, Transaction
 from db.records import Group, GroupEvent, GroupEventKind, GroupPage, LoggedEvent, Message, User, UserEvent
 from delivery.events import EVERYBODY, Batch, Event, Head, Hint, Log
+from frozen import frozen
 
 ENDING_KINDS = frozenset({GroupEventKind.MEMBER_REMOVED, GroupEventKind.MEMBER_LEFT})
 
@@ -22,7 +22,7 @@ def user_log(user_id: UUID) -> Log:
     return Log(LogKind.USER.value, user_id)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Shown:
     """A row of a group's log and what is shown with it, all read under `group.access_seq`, once a process."""
 

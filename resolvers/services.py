@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import failpoints
 from db.engine import Database, Transaction, Unavailable
 from delivery.stream import Streams
+from frozen import frozen
 from settings import Settings
 
 from .pace import Pace, Turns
@@ -21,7 +22,7 @@ RENEWALS_PER_SECOND = 50  # a snapshot of ten groups costs 10 ms of CPU: half a 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Services:
     settings: Settings
     database: Database

@@ -1,13 +1,14 @@
 """Threads: a message, the root, and the replies to it, one level deep. Knows nothing of SQL or GraphQL."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from uuid import UUID
 
 from db import messages, threads
 from db.engine import Transaction
 from db.events import GroupLog
 from db.records import Group, Message, Thread
+from frozen import frozen
 
 from .access import Door
 from .pages import Page, PageRequest, cut
@@ -15,7 +16,7 @@ from .refusals import Refusal, conflict, not_found
 from .services import Services
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Branch:
     """Where a reply goes: to the root of a thread, which is not there before the first reply."""
 

@@ -3,7 +3,6 @@
 import hashlib
 import secrets
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -14,6 +13,7 @@ from uuid_utils.compat import uuid7
 from db import events, users
 from db.engine import Transaction
 from db.records import User, UserEventKind
+from frozen import frozen
 
 from . import text
 from .access import Viewer
@@ -24,7 +24,7 @@ TOKEN_BYTES = 32
 LONGEST_TOKEN = 128
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LoggedIn:
     """A fresh token: the only time that it is seen."""
 
@@ -33,7 +33,7 @@ class LoggedIn:
     expires_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Session:
     """A token that was good when it was read."""
 
@@ -60,7 +60,7 @@ async def authenticate(services: Services, token: str) -> Session | None:
         return Session(Viewer(user, owned.id), owned.expires_at) if good else None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Registration:
     """Who is to be registered, as they wrote it."""
 
