@@ -1,7 +1,8 @@
 """The logs: appending to them under their lock, and reading them. Knows nothing of the other rooms."""
 
-import secrets
-from collections.abc import Collection, Mapping
+import os
+from array import array
+from collections.abc import Collection, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
@@ -47,7 +48,7 @@ USERS = tables.users.c
 EVENTS = tables.group_events.c
 MENTIONS = tables.mentions.c
 USER_EVENTS = tables.user_events.c
-NONCE_BITS = 32
+NONCES_AT_ONCE = 1_024
 NOTHING: Mapping[str, Any] = {}
 KINDS_REMEMBERED = 64
 
@@ -60,6 +61,15 @@ CHANGE_GROUP = Statement(
     .where(GROUP)
     .values({column.name: bindparam(column.name) for column in rows.GROUP.columns if column is not GROUPS.id})
 )
+
+
+def _nonces() -> Generator[int]:
+    """32 random bits each. To ask the system for them each time costs a send 0.3 µs, with `secrets` 1.0."""
+    while True:
+        yield from array("I", os.urandom(4 * NONCES_AT_ONCE))
+
+
+NONCES = _nonces()
 
 
 @dataclass(slots=True)
@@ -95,22 +105,12 @@ class GroupLog:
         message_id: UUID | None = None,
         data: Mapping[str, Any] = NOTHING,
     ) -> GroupEvent:
+        group = self.group
         event = GroupEvent(
-            self.group.id,
-            self.group.head_seq + 1,
-            secrets.randbits(NONCE_BITS),
-            kind,
-            self.now,
-            actor_id,
-            subject_id,
-            message_id,
-            data,
+            group.id, group.head_seq + 1, next(NONCES), kind, self.now, actor_id, subject_id, message_id, data
         )
         self._events.append(event)
-        access_seq = event.seq if kind in ACCESS_KINDS else self.group.access_seq
-        self.group = replace(
-            self.group, head_seq=event.seq, head_nonce=event.nonce, access_seq=access_seq, active_at=event.occurred_at
-        )
+        self.group = _moved(group, event)
         return event
 
     def shows(self, message: Message) -> None:
@@ -121,11 +121,8 @@ class GroupLog:
         """Write what was appended and changed. Returns the group as it is now."""
         if self._events:
             await self.transaction.run_many(APPEND, [_columns(event) for event in self._events])
-        if self._is_changed:
-            await self.transaction.run(CHANGE_GROUP, rows.GROUP.values(self.group) | {"group": self.group.id})
-        else:
-            end = {name: getattr(self.group, name) for name in END_OF_LOG}
-            await self.transaction.run(MOVE_END, end | {"group": self.group.id})
+        values = rows.GROUP.values(self.group) | {"group": self.group.id}
+        await self.transaction.run(CHANGE_GROUP if self._is_changed else MOVE_END, values)
         self.transaction.appended.append(self._appended())
         self._events.clear()
         return self.group
@@ -140,6 +137,16 @@ class GroupLog:
         if not logged or len(logged) < len(self._events) or self.actor is None:
             return Appended(*head)
         return Appended(*head, GroupPage(self.group, logged), (self.actor,))
+
+
+def _moved(group: Group, event: GroupEvent) -> Group:
+    """The group with this event at the end of its log. With `replace` it would take 1.3 µs, so 0.2."""
+    return Group(
+        group.id, group.name, group.description, group.created_by, group.created_at, group.updated_at,
+        group.deleted_at, group.member_count,
+        head_seq=event.seq, head_nonce=event.nonce, active_at=event.occurred_at,
+        access_seq=event.seq if event.kind in ACCESS_KINDS else group.access_seq,
+    )  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -192,7 +199,7 @@ async def lock_users(transaction: Transaction, user_ids: Collection[UUID]) -> Us
 
 def _columns(event: GroupEvent | UserEvent) -> dict[str, Any]:
     shape = rows.GROUP_EVENT if isinstance(event, GroupEvent) else rows.USER_EVENT
-    return shape.values(event) | {"kind": event.kind.value, "data": dict(event.data)}
+    return shape.values(event) | {"kind": event.kind.value}
 
 
 @frozen

@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import BindParameter, Column, Delete, Dialect, Insert, Select, Update, bindparam
+from sqlalchemy import JSON, BindParameter, Column, Delete, Dialect, Insert, Select, Update, bindparam
 from sqlalchemy.types import TypeEngine, Uuid
 
 from .tables import UtcDateTime
@@ -24,6 +24,7 @@ Convert = Callable[[Any], Any]
 
 COUNTS_REMEMBERED = 64
 IDS_REMEMBERED = 8_192  # 2 MB
+MOMENTS_REMEMBERED = 64
 
 
 def parameters(column: Column[Any], count: int) -> list[BindParameter[Any]]:
@@ -43,24 +44,25 @@ class Prepared:
         binds = {name: compiled.binds[name] for name in compiled.positiontup}
         self.text: str = compiled.string
         self.names = frozenset(compiled.positiontup)
-        self._takes = [(name, _writing(binds[name].type, dialect)) for name in compiled.positiontup]
         self._constants = {name: bind.value for name, bind in binds.items() if not bind.required}
+        self._take = _tuple_of([(name, _writing(binds[name].type, dialect)) for name in compiled.positiontup])
         types = (column.type for column in statement.exported_columns)
-        reading = ((place, _reading(kind, dialect)) for place, kind in enumerate(types))
-        self._gives = [(place, convert) for place, convert in reading if convert is not None]
+        self.row = _tuple_of([(place, _reading(kind, dialect)) for place, kind in enumerate(types)])
+        """A row of the driver with Python's ids and moments."""
 
     def parameters(self, values: Values) -> tuple[Any, ...]:
         """The values in the order of the text, as the driver takes them."""
-        if self._constants:
-            values = {**self._constants, **values}
-        return tuple([convert(values[name]) if convert else values[name] for name, convert in self._takes])
+        return self._take({**self._constants, **values} if self._constants else values)
 
-    def row(self, found: Row) -> Row:
-        """A row of the driver with Python's ids and moments."""
-        values = list(found)
-        for place, convert in self._gives:
-            values[place] = convert(values[place])
-        return values
+
+def _tuple_of(items: Sequence[tuple[str | int, Convert | None]]) -> Callable[[Any], tuple[Any, ...]]:
+    """A function that takes these items of a mapping or a row, each through its conversion.
+
+    It is written out, as one would by hand: for a message of 15 columns it takes 1.0 µs, a loop over them 1.4.
+    """
+    converts = {f"convert_{place}": convert for place, (_, convert) in enumerate(items)}
+    written = (f"convert_{n}(of[{item!r}])" if convert else f"of[{item!r}]" for n, (item, convert) in enumerate(items))
+    return eval(f"lambda of: ({''.join(f'{each}, ' for each in written)})", converts)  # noqa: S307  # our own columns
 
 
 class Statement:
@@ -78,8 +80,12 @@ class Statement:
 
 
 def _writing(kind: TypeEngine[Any], dialect: Dialect) -> Convert | None:
+    if isinstance(kind, JSON):
+        return write_data
     if dialect.name == "sqlite" and isinstance(kind, UtcDateTime):
         return write_moment
+    if dialect.name == "sqlite" and isinstance(kind, Uuid):
+        return write_id
     return kind.dialect_impl(dialect).bind_processor(dialect)
 
 
@@ -91,13 +97,18 @@ def _reading(kind: TypeEngine[Any], dialect: Dialect) -> Convert | None:
     return kind.dialect_impl(dialect).result_processor(dialect, None)
 
 
-def write_data(data: Any) -> str:
+def write_data(data: Mapping[str, Any]) -> str:
     """What an event is told besides, as JSON."""
-    return orjson.dumps(data).decode()
+    return orjson.dumps(data, default=dict).decode()
 
 
+def write_id(known: UUID | None) -> str | None:
+    return known.hex if known is not None else None
+
+
+@lru_cache(MOMENTS_REMEMBERED)
 def write_moment(moment: datetime | None) -> str | None:
-    """As SQLAlchemy keeps moments in SQLite, in a fifth of the time."""
+    """As SQLAlchemy keeps moments in SQLite, in a fifth of the time: 2 µs. A send writes the same one four times."""
     return moment and moment.astimezone(UTC).isoformat(" ", "microseconds")[: len("2000-01-01 00:00:00.000000")]
 
 

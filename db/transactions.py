@@ -69,12 +69,12 @@ class Transaction(ABC):
         """Run a statement that was built before: all its rows."""
 
     @abstractmethod
+    async def first(self, statement: Statement, values: Values) -> Row | None:
+        """Run a statement that was built before: its first row."""
+
+    @abstractmethod
     async def run_many(self, statement: Statement, values: Sequence[Values]) -> None:
         """Run a statement that gives no rows once for each of these, in one round trip."""
-
-    async def first(self, statement: Statement, values: Values) -> Row | None:
-        found = await self.run(statement, values)
-        return found[0] if found else None
 
 
 @dataclass
@@ -91,6 +91,10 @@ class LoopTransaction(Transaction):
         found = await self.connection.exec_driver_sql(prepared.text, prepared.parameters(values))
         return [prepared.row(row) for row in found] if found.returns_rows else []
 
+    async def first(self, statement: Statement, values: Values) -> Row | None:
+        found = await self.run(statement, values)
+        return found[0] if found else None
+
     async def run_many(self, statement: Statement, values: Sequence[Values]) -> None:
         prepared = statement.on(self.connection.dialect)
         await self.connection.exec_driver_sql(prepared.text, [prepared.parameters(each) for each in values])
@@ -106,13 +110,20 @@ class DirectTransaction(Transaction):
         return self.connection.execute(statement, parameters)
 
     async def run(self, statement: Statement, values: Values) -> list[Row]:
-        prepared = statement.on(self.connection.dialect)
-        found = on_driver(self.connection, prepared.text, prepared.parameters(values))
-        return [prepared.row(row) for row in found]
+        return self._run(statement, values)
+
+    async def first(self, statement: Statement, values: Values) -> Row | None:
+        found = self._run(statement, values)
+        return found[0] if found else None
 
     async def run_many(self, statement: Statement, values: Sequence[Values]) -> None:
         for each in values:
-            await self.run(statement, each)
+            self._run(statement, each)
+
+    def _run(self, statement: Statement, values: Values) -> list[Row]:
+        prepared = statement.on(self.connection.dialect)
+        found = on_driver(self.connection, prepared.text, prepared.parameters(values))
+        return list(map(prepared.row, found))
 
 
 def on_driver(connection: Connection, text: str, parameters: Sequence[Any] = ()) -> list[Row]:
