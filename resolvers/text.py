@@ -137,7 +137,7 @@ def client_message_id(value: str | None) -> str | None:
 
 def is_carryable(value: str) -> bool:
     """Whether PostgreSQL and JSON can carry the text: no NUL, no half of a surrogate pair."""
-    return "\x00" not in value and not SURROGATES.search(value)
+    return "\x00" not in value and (value.isascii() or not SURROGATES.search(value))
 
 
 def _carryable(field: str, value: str) -> None:
