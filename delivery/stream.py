@@ -9,6 +9,7 @@ import asyncio
 import random
 from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
+from itertools import cycle
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -26,7 +27,7 @@ HINTS_PER_TEXT = 100  # of 60 bytes at most; the bus carries 7,000
 READ_ATTEMPTS = 8  # with the pauses below about ten seconds
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 3.0
-CHANNELS = 8
+CHANNELS = tuple(f"parley.{number}" for number in range(8))  # every process listens to all of them
 MAX_JOINING = 10_000
 LAST_WORDS_SECONDS = 2.0
 
@@ -299,19 +300,20 @@ class Streams:
         self._streams: dict[Log, Stream] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._unpublished: dict[Log, int] = {}
+        self._channels = cycle(CHANNELS)
         self._ears: list[dict[Log, int]] = []
         self._publisher: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> "Streams":
         self._bus.add_recovery_listener(self._recovered)
-        for number in range(CHANNELS):
-            await self._bus.join(_channel(number), self._hinted)
+        for channel in CHANNELS:
+            await self._bus.join(channel, self._hinted)
         self.own(self._check_heads_for_ever())
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for number in range(CHANNELS):
-            await self._bus.leave(_channel(number), self._hinted)
+        for channel in CHANNELS:
+            await self._bus.leave(channel, self._hinted)
         if self._publisher is not None:
             await asyncio.wait([self._publisher], timeout=LAST_WORDS_SECONDS)
         for task in tuple(self._tasks):
@@ -344,9 +346,7 @@ class Streams:
         failpoints.reach("after_commit_before_publish")
         for hint, batch in committed:
             self._unpublished[hint.log] = max(hint.seq, self._unpublished.get(hint.log, 0))
-            if batch is not None and (stream := self._streams.get(hint.log)):
-                stream.take(batch)
-            self._hear(hint)
+            self._hear(hint, batch)
         if self._publisher is None and self._unpublished:
             self._publisher = self.own(self._publish())
             self._publisher.add_done_callback(self._published)
@@ -357,20 +357,19 @@ class Streams:
     async def _publish(self) -> None:
         while self._unpublished:
             unpublished, self._unpublished = self._unpublished, {}
-            by_channel: dict[str, list[str]] = {}
-            for each, seq in unpublished.items():
-                by_channel.setdefault(_channel(each.id.int % CHANNELS), []).append(Hint(each, seq).encode())
-            for channel, texts in by_channel.items():
-                for start in range(0, len(texts), HINTS_PER_TEXT):
-                    await self._bus.publish(channel, "\n".join(texts[start : start + HINTS_PER_TEXT]))
+            hints = [Hint(each, seq).encode() for each, seq in unpublished.items()]
+            for start in range(0, len(hints), HINTS_PER_TEXT):
+                await self._bus.publish(next(self._channels), "\n".join(hints[start : start + HINTS_PER_TEXT]))
 
     def _hinted(self, text: str) -> None:
         for line in text.split("\n"):
             if hint := Hint.decode(line):
                 self._hear(hint)
 
-    def _hear(self, hint: Hint) -> None:
+    def _hear(self, hint: Hint, batch: Batch | None = None) -> None:
         if stream := self._streams.get(hint.log):
+            if batch is not None:
+                stream.take(batch)
             stream.hint(hint.seq)
         for heard in self._ears:
             if hint.log in heard:
@@ -449,7 +448,3 @@ class Streams:
 
 def _pause(failures: int) -> float:
     return random.uniform(0.5, 1) * min(LONGEST_PAUSE, FIRST_PAUSE * 2**failures)  # noqa: S311  # jitter
-
-
-def _channel(number: int) -> str:
-    return f"parley.{number}"

@@ -14,7 +14,7 @@ from db.engine import Appended
 from delivery.bus import Bus
 from delivery.events import Batch, Event, Head, Hint, Log
 from delivery.feed import EndReason
-from delivery.stream import CHANNELS, HEADS_PER_STATEMENT, Streams
+from delivery.stream import HEADS_PER_STATEMENT, Streams
 from schema import ids
 from tests.engines import Postgres
 from tests.harness import Node, Stack, World, as_environment, eventually
@@ -83,7 +83,7 @@ async def test_a_check_of_many_heads_leaves_turns_of_the_loop_to_others() -> Non
 
 
 async def test_a_flood_of_hints_at_once_reaches_another_process(node_stack: Stack) -> None:
-    logs = [Log("group", UUID(int=CHANNELS * number)) for number in range(1_000)]  # all of them on one channel
+    logs = [Log("group", UUID(int=number)) for number in range(1_000)]
     listener = Listener()
     with node_stack.fresh() as settings:
         url = settings["broadcast_url"]
@@ -94,6 +94,14 @@ async def test_a_flood_of_hints_at_once_reaches_another_process(node_stack: Stac
                 speaking.announce((Hint(log, SEQ), None) for log in logs)
                 await eventually(lambda: listener.heard == set(logs))
             assert (here.counts.lost, there.counts.lost) == (0, 0)
+
+
+async def test_what_was_committed_together_is_told_in_one_text() -> None:
+    logs = [Log("group", UUID(int=number)) for number in range(50)]
+    async with Bus("memory://") as bus, Streams(bus, EndlessLogs(), NEVER) as streams:
+        streams.announce((Hint(log, SEQ), None) for log in logs)
+        await eventually(lambda: bus.counts.published)
+    assert bus.counts.published == 1
 
 
 @asynccontextmanager
