@@ -4,11 +4,12 @@
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, select, text
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 
@@ -204,3 +205,26 @@ def test_constants_of_a_statement_need_no_value() -> None:
     )
     prepared = Prepared(statement, sqlite.dialect())
     assert prepared.parameters({"n": 3}) == ("ada", 3)
+
+
+def mebibytes_in(file: Path) -> float:
+    return file.stat().st_size / 2**20
+
+
+async def test_the_write_ahead_log_of_sqlite_has_a_bound(tmp_path: Path) -> None:
+    file, row = tmp_path / "parley.db", {"text": "x" * 100_000}
+
+    async def fill(transaction: Transaction) -> None:
+        await transaction.execute(text("INSERT INTO filling VALUES (:text)"), [row] * 10)
+
+    async def create(transaction: Transaction) -> None:
+        await transaction.execute(text("CREATE TABLE filling (text TEXT)"))
+
+    database = Database(f"sqlite:///{file}")
+    try:
+        await database.write(create)
+        for _ in range(30):
+            await database.write(fill)
+        assert 16 <= mebibytes_in(Path(f"{file}-wal")) < 18, "of the 30 that were written"
+    finally:
+        await database.stop()
