@@ -6,8 +6,11 @@ import uuid
 from typing import Any
 
 import pytest
+from sqlalchemy import func, select
 
-from tests.harness import Json, Person, World, refused
+from db.tables import metadata
+from tests.harness import Json, Person, Stack, World, refused
+from tests.sabotage import Bench, quiet_server
 
 NUL, HALF = "a\x00b", "a\ud800b"
 FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466"
@@ -346,3 +349,45 @@ async def test_a_stream_position_is_good_in_its_own_log_only(world: World) -> No
         with refused("CURSOR_INVALID"):
             await (await socket.follow("GroupMessages", groupId=group_id, after=cursor)).event()
     assert (await polled(ada, group_id, head))["events"] == []
+
+
+# What it costs
+
+
+async def rows(bench: Bench) -> int:
+    """How many there are in all tables."""
+    async with bench.process.database.read() as transaction:
+        counts = [select(func.count()).select_from(table) for table in metadata.sorted_tables]
+        return sum([(await transaction.execute(count)).scalar_one() for count in counts])
+
+
+async def costs(bench: Bench, admin: Person, group_id: str) -> list[tuple[int, int]]:
+    """Of all that can be done with messages: how many rows it adds, and how many statements it takes."""
+    sent = (await send(admin, group_id))["message"]
+    of_message = {"messageId": sent["id"]}
+    acts: list[tuple[str, Json]] = [
+        ("SendGroupMessage", {"groupId": group_id, "content": "hello", "clientMessageId": fresh_id()}),
+        ("SendGroupMessage", {"groupId": group_id, "content": f"@all @{admin.username}"}),
+        ("SendGroupMessage", {"groupId": group_id, "content": "hello", "replyToId": sent["id"]}),
+        ("EditMessage", of_message | {"content": "hello, @all"}),
+        ("AddReaction", of_message | {"emoji": "tada"}),
+        ("RemoveReaction", of_message | {"emoji": "tada"}),
+        ("MarkGroupRead", {"groupId": group_id, "upTo": sent["seq"]}),
+        ("DeleteMessage", of_message),
+    ]
+    found = list[tuple[int, int]]()
+    for name, given in acts:
+        before = await rows(bench)
+        with bench.statements.recorded() as statements:
+            await admin.run(name, input=given)
+        found.append((await rows(bench) - before, len(statements)))
+    return found
+
+
+async def test_what_happens_to_a_message_costs_the_same_however_many_members_there_are(stack: Stack) -> None:
+    async with quiet_server(stack) as server, Bench.on(server) as bench:
+        people = await bench.world.users(*["ada"] * 30)
+        groups = [await bench.world.group(*people[:count]) for count in (2, 30)]
+        few, many = [await costs(bench, people[0], group_id) for group_id in groups]
+        assert few == many
+        assert few[0][0] == 3, "the message, its event and its id"
