@@ -89,6 +89,15 @@ class ModelGroup:
         for each in whom(message):
             since.setdefault(each, message["version"])
 
+    def mentioned_late(self) -> list[str]:
+        """Whom an edit mentioned first: their filter begins in the middle of what happened to a message."""
+        return [
+            user_id
+            for message in self.messages
+            for user_id, since in self.mentioned[message["id"]].items()
+            if user_id is not None and since > message["seq"]
+        ]
+
     def mentioning(self, who: int) -> list[Json]:
         """The messages of others that mention the member: by name, and with everybody since they joined."""
         person = self.everybody[who]

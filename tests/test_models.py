@@ -106,6 +106,7 @@ class Play:
         await self.do(Act("sendGroupMessage", ADA, text="a"))
         await self.do(Act("follow", ADA, only=Only("mentions", number=BOB)))
         await self.do(Act("follow", BOB, only=Only("thread")))
+        await self.do(Act("follow", BOB, only=Only("sender", number=ADA)))
 
     async def end(self) -> None:
         for phone in self.phones:
@@ -200,8 +201,8 @@ class Play:
                 group.happened("SENT", message)
             assert message == (earlier[1] if earlier else group.messages[-1])
 
-    def number_of(self, user: Json) -> int:
-        return next(who for who, person in enumerate(self.people) if person.id == user["id"])
+    def number_of(self, user_id: str) -> int:
+        return next(who for who, person in enumerate(self.people) if person.id == user_id)
 
     @staticmethod
     def is_another(earlier: tuple[ModelGroup, Json], act: Act, group: ModelGroup, target_id: str | None) -> bool:
@@ -217,7 +218,7 @@ class Play:
             return
         message = group.messages[act.message % len(group.messages)]
         if act.name == "editMessage" and act.accept:  # or hardly anybody edits what is theirs
-            act = replace(act, who=self.number_of(message["sender"]))
+            act = replace(act, who=self.number_of(message["sender"]["id"]))
         is_own = message["sender"]["id"] == self.people[act.who].id
         code = group.refusal(act) or group.refusal_of_change(act, message, is_own)
         with self.as_predicted(code, act, group):
@@ -360,8 +361,11 @@ class Play:
         """By a filter of each kind: what is read up to anywhere and from there on, followed and polled."""
         random = Random(len(group.log))
         kinds = tuple(random.sample(KINDS, random.randint(1, 3)))
-        sender = self.number_of(random.choice(group.messages)["sender"])
-        by_number = {"sender": sender, "mentions": random.randrange(3), "thread": random.randrange(len(group.messages))}
+        by_number = {
+            "sender": self.number_of(random.choice(group.messages)["sender"]["id"]),
+            "mentions": self.number_of(random.choice(group.mentioned_late() or [self.people[BOB].id])),
+            "thread": random.randrange(len(group.messages)),
+        }
         for only in (Only("kinds", kinds), *(Only(each, number=number) for each, number in by_number.items())):
             following = Following(group, group.only(only))
             wanted = [(kind, message["version"]) for kind, message in group.shown(following.only)]
