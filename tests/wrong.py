@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import repeat
 from typing import Any
 from uuid import UUID
 
@@ -275,7 +276,7 @@ async def _check_nothing(*_: object) -> None:
     pass
 
 
-CURSORS_WITHOUT_RANDOM_BITS = Version("cursors without random bits", (("db.events.NONCE_BITS", 0),))
+CURSORS_WITHOUT_RANDOM_BITS = Version("cursors without random bits", (("db.events.NONCES", repeat(0)),))
 COMPARES_NO_RANDOM_BITS = Version(
     "compares no random bits", (("resolvers.messages._check_row", _check_that_the_row_is_there),)
 )
