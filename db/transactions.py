@@ -106,6 +106,9 @@ class DirectTransaction(Transaction):
 
     connection: Connection
 
+    def was_waited_for(self) -> None:
+        """SQLite's only lock was there before this transaction began: its moment needs no correction."""
+
     async def execute(self, statement: Executable, parameters: Parameters = None) -> Found:
         return self.connection.execute(statement, parameters)
 

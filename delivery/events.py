@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from functools import lru_cache
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 from uuid import UUID
 
 from frozen import frozen
@@ -11,9 +11,8 @@ from frozen import frozen
 LOGS_REMEMBERED = 8_192  # 3 MB
 
 
-@frozen
-class Log:
-    """One log: whose (`kind`) and which."""
+class Log(NamedTuple):
+    """One log: whose (`kind`) and which. A send looks for it five times: a tuple is found in half the time."""
 
     kind: str
     id: UUID

@@ -67,7 +67,7 @@ async def send(
     what the door raises.
     """
     content, client_id = text.content(content), text.client_message_id(client_message_id)
-    digest = _digest(group_id, content, reply_to_id)
+    digest = _digest(group_id, content, reply_to_id) if client_id is not None else b""
 
     async def work(transaction: Transaction) -> Sent:
         log, own = await locked(transaction, viewer.id, group_id, Operation.SEND)
