@@ -6,9 +6,11 @@ connection uvicorn holds 25 KiB: a task that waits, a parser, queues, the reques
 """
 
 import asyncio
+import struct
 from asyncio import TimerHandle, Transport
 from collections.abc import Callable
 from functools import lru_cache
+from socket import SO_LINGER, SOL_SOCKET
 from typing import Any, Protocol, cast
 
 from starlette.types import Receive, Scope
@@ -31,6 +33,7 @@ SHORT, MEDIUM = 126, 65_536  # bytes from which a length takes two more, and eig
 FINAL_TEXT, MASKED = 0x81, 0x80
 FRAMES_PER_TURN = 32  # of one connection: 10,000 that come at once would hold up the others for 60 ms
 OPCODES = frozenset(Opcode)
+AT_ONCE = struct.pack("ii", 1, 0)  # SO_LINGER for no second: the connection is reset, and its buffers are dropped
 MESSAGES = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
 
 
@@ -269,7 +272,7 @@ class Wire(asyncio.Protocol):
 
     def _expect_end(self) -> None:
         if self._close_timer is None:
-            self._close_timer = asyncio.get_running_loop().call_later(ANSWER_SECONDS, self._transport.abort)
+            self._close_timer = asyncio.get_running_loop().call_later(ANSWER_SECONDS, self.abort)
 
     def shutdown(self) -> None:
         """The process ends. A peer that does not read cannot hold it up."""
@@ -279,8 +282,10 @@ class Wire(asyncio.Protocol):
         self._listener.lost()
 
     def abort(self) -> None:
-        """Let go of a peer that takes nothing any more."""
-        self._transport.abort()
+        """Let go of a peer that takes nothing any more, and of what waits for it: the kernel would keep megabytes."""
+        if self in self._connections:
+            self._transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, AT_ONCE)
+            self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # whatever ended it
         self._connections.discard(self)

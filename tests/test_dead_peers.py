@@ -177,6 +177,11 @@ async def test_a_peer_that_vanishes_without_a_word_is_let_go_while_others_live(
             assert (await world.send(ada, group_id))["seq"] == (await others.event())["seq"]
 
 
+async def read_on(reader: Reader) -> None:
+    while True:
+        await reader.read()
+
+
 async def test_a_peer_that_vanishes_while_much_is_sent_to_it_keeps_no_connection(
     own_server: OwnServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,12 +192,15 @@ async def test_a_peer_that_vanishes_while_much_is_sent_to_it_keeps_no_connection
         ada, ben = await world.users("ada", "ben")
         group_id = await world.group(ada, ben)
         before = connections(server)
-        async with Reader.following(ben, server, group_id):
+        async with Reader.following(ben, server, group_id) as reader:
             await eventually(lambda: followers(server, ids.group(group_id)) == 1)
             for _ in range(25):
                 await world.send(ada, group_id, CONTENT)
             await eventually(lambda: (open_sockets(server), operations()) == (0, 0))
             await eventually(lambda: connections(server) == before)
+            with pytest.raises(ConnectionClosed) as closed:
+                await read_on(reader)
+            assert isinstance(closed.value.__cause__, ConnectionResetError)
 
 
 async def test_under_a_server_that_cannot_abort_a_peer_that_vanished_leaves_nothing_running(
