@@ -9,7 +9,7 @@ from frozen import frozen
 from .mentions import has_mentioned
 from .reader import Shown
 
-WINDOW = 10_000  # events of a log that one read with a filter looks at, however few it shows: 6 ms on SQLite at most
+WINDOW = 10_000  # events of a log that one read looks at, however few it shows: 6 ms on SQLite at most
 
 
 @frozen
@@ -36,3 +36,6 @@ class Filter:
         if self.mentioned_id is not None and not has_mentioned(message, self.mentioned_id, fact.event.seq):
             return False
         return self.sender_id is None or message.sender_id == self.sender_id
+
+
+EVERY_EVENT = Filter()

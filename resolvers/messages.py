@@ -21,7 +21,7 @@ from frozen import frozen
 from . import follows, mentions, text, threads
 from .access import Door, EventDoor, Operation, Viewer, judge, locked, readable
 from .cursors import Position, invalid_position, position
-from .filters import WINDOW, Filter
+from .filters import EVERY_EVENT, WINDOW, Filter
 from .following import (
     FeedFollowing,
     Following,
@@ -38,7 +38,6 @@ from .refusals import ErrorCode, Refusal, conflict, not_found
 from .services import Services
 
 REPLAY_BATCH = 100
-MESSAGES = Part(MESSAGE_KINDS)
 Join = Callable[[Seat, Viewer, Wants, str | None], None]
 """Takes over a live seat, with what is wanted of it and the last cursor that was sent."""
 
@@ -197,8 +196,7 @@ async def events_after(
 ) -> EventPage:
     """The polling fallback: the same events with the same cursors as `follow`, from one snapshot with the judgement.
 
-    With a filter a page may be short, or empty, and still say that there is more: its cursor lies after all that was
-    looked at.
+    A page may be short, or empty, and still say that there is more: its cursor lies after all that was looked at.
     """
     limit = requested(first, None, None, None, newest_by_default=False).limit
     async with services.read() as transaction:
@@ -209,18 +207,16 @@ async def events_after(
         await _check_row(transaction, start)
         page = await events.after(transaction, group_id, start.seq, limit + 1, part=_part(only, start.seq))
         facts = await shown(transaction, page) if page else []
-        end = head_cursor(opened)
-        if is_cut := only is not None and start.seq + WINDOW < opened.head_seq:
-            end = await _cursor_at(transaction, group_id, start.seq + WINDOW)
-    if len(facts) > limit:
-        return EventPage(facts[:limit], cursor_of(facts[limit - 1]), has_more=True)
-    return EventPage(facts, end, has_more=is_cut)
+        if len(facts) > limit:
+            return EventPage(facts[:limit], cursor_of(facts[limit - 1]), has_more=True)
+        if start.seq + WINDOW < opened.head_seq:
+            return EventPage(facts, await _cursor_at(transaction, group_id, start.seq + WINDOW), has_more=True)
+        return EventPage(facts, head_cursor(opened), has_more=False)
 
 
 def _part(only: Filter | None, seq: int) -> Part:
     """What a read of the log after `seq` is asked for."""
-    if only is None:
-        return MESSAGES
+    only = only or EVERY_EVENT
     return Part(only.kinds, only.sender_id, only.thread_id, only.mentioned_id, seq + WINDOW)
 
 
@@ -391,7 +387,7 @@ class MessagesFollowing(FeedFollowing[Shown]):
     def _seen(self, seq: int, facts: Sequence[Shown], head_seq: int) -> int:
         if len(facts) == REPLAY_BATCH:
             return facts[-1].event.seq
-        return head_seq if self._only is None else min(seq + WINDOW, head_seq)
+        return min(seq + WINDOW, head_seq)
 
     def _judged(self, standing: Standing | None) -> Group:
         try:

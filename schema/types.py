@@ -244,7 +244,7 @@ class Group(Node):
     @strawberry.field(
         description="The events after a stream position, for clients without a socket: the same events with the same "
         "cursors as `groupMessages`. "
-        "Poll with the `cursor` of the page before. With a filter a page may be empty, and `hasMore` all the same."
+        "Poll with the `cursor` of the page before. A page may be empty, and `hasMore` all the same."
     )
     async def message_events(
         self,
