@@ -6,6 +6,7 @@ import time
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
+import psutil
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
@@ -35,13 +36,12 @@ async def reads_nothing(scene: Scene, talk: Talk) -> None:
         await connection.send(json.dumps({"type": "subscribe", "id": "1", "payload": payload}))
         node = scene.rig.nodes[-1]
         await _catch_up(connection, talk)
-        held = (await node.tell())["sockets"]
         scene.strike("a client reads nothing")
         connection.transport.pause_reading()
         began = time.monotonic()
         for each in flood:
             talk.begin(each)
-        cutting = asyncio.create_task(_cut(node, held))
+        cutting = asyncio.create_task(_cut(node, connection.local_address[1]))
         await eventually(lambda: sum(each.sent for each in flood) > LOUD_MESSAGES, LOUD_SECONDS)
         for each in flood:
             each.stop()
@@ -70,11 +70,12 @@ async def _catch_up(connection: ClientConnection, talk: Talk) -> None:
                 seq = frame["payload"]["data"]["groupMessages"]["seq"]
 
 
-async def _cut(node: ChaosNode, held: int) -> float:
-    """The moment at which the node has let go of a socket."""
+async def _cut(node: ChaosNode, port: int) -> float:
+    """The moment at which the node has let go of the connection from this port."""
+    process = psutil.Process(node.pid)
 
-    async def is_gone() -> bool:
-        return (await node.tell())["sockets"] < held
+    def is_gone() -> bool:
+        return port not in {each.raddr.port for each in process.net_connections("tcp") if each.raddr}
 
     await eventually(is_gone, LOUD_SECONDS)
     return time.monotonic()
