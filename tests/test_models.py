@@ -38,7 +38,7 @@ from tests.model_reading import check_inbox, check_pages, check_unread, polled, 
 
 STEPS = 30
 PROFILE = settings(
-    max_examples=70,
+    max_examples=50,
     derandomize=True,
     database=None,
     deadline=None,

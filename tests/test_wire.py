@@ -2,6 +2,7 @@
 # pyright: reportPrivateUsage=false
 
 import asyncio
+from collections.abc import Generator
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -60,12 +61,24 @@ class Ear:
         self.is_lost = True
 
 
+CONNECTIONS: set[Wire] = set()
+
+
+@pytest.fixture(autouse=True)
+def ended() -> Generator[None]:
+    """Whoever has said goodbye is waited for, and this would go on in the tests that follow."""
+    yield
+    for wire in tuple(CONNECTIONS):
+        wire.connection_lost(None)
+
+
 def connected() -> tuple[Wire, Ear, Transport]:
     """A connection that nobody is at the other end of."""
     ear, transport, writable = Ear(), Transport(), asyncio.Event()
     writable.set()
+    config = SimpleNamespace(ws_max_size=MOST)
     handshake = SimpleNamespace(
-        transport=transport, connections=set(), tasks=set(), config=SimpleNamespace(ws_max_size=MOST), writable=writable
+        transport=transport, connections=CONNECTIONS, tasks=set(), config=config, writable=writable
     )
     return Wire(cast("FrameProtocol", handshake), lambda _: ear), ear, transport
 
