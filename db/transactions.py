@@ -68,9 +68,10 @@ class Transaction(ABC):
     async def run(self, statement: Statement, values: Values) -> list[Row]:
         """Run a statement that was built before: all its rows."""
 
-    @abstractmethod
     async def first(self, statement: Statement, values: Values) -> Row | None:
         """Run a statement that was built before: its first row."""
+        found = await self.run(statement, values)
+        return found[0] if found else None
 
     @abstractmethod
     async def run_many(self, statement: Statement, values: Sequence[Values]) -> None:
@@ -91,10 +92,6 @@ class LoopTransaction(Transaction):
         found = await self.connection.exec_driver_sql(prepared.text, prepared.parameters(values))
         return [prepared.row(row) for row in found] if found.returns_rows else []
 
-    async def first(self, statement: Statement, values: Values) -> Row | None:
-        found = await self.run(statement, values)
-        return found[0] if found else None
-
     async def run_many(self, statement: Statement, values: Sequence[Values]) -> None:
         prepared = statement.on(self.connection.dialect)
         await self.connection.exec_driver_sql(prepared.text, [prepared.parameters(each) for each in values])
@@ -113,20 +110,13 @@ class DirectTransaction(Transaction):
         return self.connection.execute(statement, parameters)
 
     async def run(self, statement: Statement, values: Values) -> list[Row]:
-        return self._run(statement, values)
-
-    async def first(self, statement: Statement, values: Values) -> Row | None:
-        found = self._run(statement, values)
-        return found[0] if found else None
-
-    async def run_many(self, statement: Statement, values: Sequence[Values]) -> None:
-        for each in values:
-            self._run(statement, each)
-
-    def _run(self, statement: Statement, values: Values) -> list[Row]:
         prepared = statement.on(self.connection.dialect)
         found = on_driver(self.connection, prepared.text, prepared.parameters(values))
         return list(map(prepared.row, found))
+
+    async def run_many(self, statement: Statement, values: Sequence[Values]) -> None:
+        for each in values:
+            await self.run(statement, each)
 
 
 def on_driver(connection: Connection, text: str, parameters: Sequence[Any] = ()) -> list[Row]:
