@@ -135,9 +135,11 @@ class Seed:
     name: str
 
 
-def with_story(tell: Callable[[Story], object], log: tuple[Row, ...] = LOG) -> Callable[[], Run]:
+def with_story(
+    tell: Callable[[Story], object], log: tuple[Row, ...] = LOG, begin: Callable[[], Story] = clean
+) -> Callable[[], Run]:
     def run() -> Run:
-        story = clean()
+        story = begin()
         tell(story)
         return run_of(story, log)
 
@@ -145,12 +147,7 @@ def with_story(tell: Callable[[Story], object], log: tuple[Row, ...] = LOG) -> C
 
 
 def with_changes(tell: Callable[[Story], object], log: tuple[Row, ...] = CHANGED_LOG) -> Callable[[], Run]:
-    def run() -> Run:
-        story = changed()
-        tell(story)
-        return run_of(story, log)
-
-    return run
+    return with_story(tell, log, changed)
 
 
 def other(what: What, number: int, /, **said: object) -> Callable[[], Run]:

@@ -215,13 +215,11 @@ async def test_who_is_removed_while_an_event_is_shown_gets_none_after_it_and_can
     with version.judged() as violations:
         ada, bob = await bench.world.users("ada", "bob")
         group_id = await bench.world.group(ada, bob)
-        after = await bob.head(group_id)
-        following = await (await bob.socket()).subscribe(REACTIONS, {"groupId": group_id, "after": after})
-        await send(ada, group_id, "the first")
-        first = (await following.event())["message"]["id"]
-        await eventually(lambda: is_live(bob.server, ids.group(group_id), ids.user(bob.id)))
+        following = await live(bob, ada, group_id, REACTIONS)
+        await send(ada, group_id, "reacted to")
+        reacted_to = (await following.event())["message"]["id"]
         with bench.reads.held(LOADER) as nested:
-            await ada.client.execute(REACT, {"input": {"messageId": first, "emoji": "\N{THUMBS UP SIGN}"}})
+            await ada.client.execute(REACT, {"input": {"messageId": reacted_to, "emoji": "\N{THUMBS UP SIGN}"}})
             await nested.reached()
             await send(ada, group_id, "shown without a read")
             await remove(ada, group_id, bob)

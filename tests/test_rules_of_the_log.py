@@ -357,6 +357,19 @@ async def test_a_connection_cut_at_the_commit_is_told_as_unknown_and_before_it_a
                 violations.append(f"the log: {await bench.log(group_id)}")
 
 
+async def locked_for_good(person: Person, group_id: str) -> list[str]:
+    """What is wrong if no send gets into the group for a while."""
+
+    async def is_done() -> bool:
+        return await code_of(send(person, group_id, "perhaps", "an-id")) == "OK"
+
+    try:
+        await eventually(is_done, PATIENCE)
+    except AssertionError:
+        return ["the group stays locked by a transaction that nobody will end"]
+    return []
+
+
 @only_on("postgres")
 @against(wrong.WAITS_FOR_SILENCE)
 async def test_a_connection_that_goes_silent_is_told_as_unavailable_in_time(stack: Stack, version: Version) -> None:
@@ -371,14 +384,7 @@ async def test_a_connection_that_goes_silent_is_told_as_unavailable_in_time(stac
                     failed = await extensions_of(send(ada, group_id, "perhaps", "an-id"))
             if (failed["code"], failed.get("committed")) != ("SERVICE_UNAVAILABLE", False):
                 violations.append(f"the answer is {failed}")
-
-            async def is_done() -> bool:
-                return await code_of(send(ada, group_id, "perhaps", "an-id")) == "OK"
-
-            try:
-                await eventually(is_done, PATIENCE)
-            except AssertionError:
-                violations.append("the group stays locked by a transaction that nobody will end")
+            violations.extend(await locked_for_good(ada, group_id))
 
 
 @only_on("postgres")
@@ -399,14 +405,7 @@ async def test_a_node_that_stands_still_in_the_middle_of_a_statement_gives_its_g
                 assert codes == ["OK", "SERVICE_UNAVAILABLE"]
                 if node.is_closed():
                     violations.append("a node that may go on was ended")
-
-                async def is_done() -> bool:
-                    return await code_of(send(ada, held, "perhaps", "an-id")) == "OK"
-
-                try:
-                    await eventually(is_done, PATIENCE)
-                except AssertionError:
-                    violations.append("the group stays locked by a transaction that nobody will end")
+                violations.extend(await locked_for_good(ada, held))
                 if await code_of(send(ada, operators, "no")) == "OK" or operator.is_closed():
                     violations.append("somebody who is no node was ended")
 

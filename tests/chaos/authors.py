@@ -1,11 +1,10 @@
 """People of a run who send, and in between edit and delete it and react to it. Know no fault and no checker."""
 
-import asyncio
 import random
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.chaos.clients import Sender, pauses
+from tests.chaos.clients import Sender
 from tests.chaos.history import SAID, Copy
 from tests.chaos.wire import Answer
 from tests.harness import Json
@@ -59,15 +58,11 @@ class Author(Sender):
         """
         text = f"{own.id} edit {own.edits}"[-SAID:] if kind == "edit" else ""
         given = {"edit": {"content": f"{self.secret} {text}"}, "erase": {}}.get(kind, {"emoji": EMOJI})
-        said = {"kind": kind, "key": own.id, "text": text}
-        for attempt, pause in enumerate(pauses()):
-            answer = await self.attempt(DOCUMENTS[kind], {"input": {"messageId": own.id, **given}}, **said)
-            if answer.kind != "unknown" and answer.code != "SERVICE_UNAVAILABLE":
-                if attempt or answer.kind != "ok" or kind == "erase":
-                    self._own.remove(own)
-                break
-            self.desk.move()
-            await asyncio.sleep(pause)
+        said: dict[str, Any] = {"kind": kind, "key": own.id, "text": text}
+        variables = {"input": {"messageId": own.id, **given}}
+        answer, unanswered = await self.insist(DOCUMENTS[kind], variables, **said)
+        if unanswered or answer.kind != "ok" or kind == "erase":
+            self._own.remove(own)
         own.edits += kind == "edit"
         own.has_reaction = kind == "react" or (own.has_reaction and kind != "unreact")
 

@@ -106,6 +106,18 @@ class Client:
             self.history.add(answer.kind, op=op, code=answer.code, text=answer.text, **asked)
         return answer
 
+    async def insist(
+        self, document: str, variables: Mapping[str, Any], at_most: int | None = None, **said: Any
+    ) -> tuple[Answer, int]:
+        """Ask until it is answered, each time at another place; the answer, and how often it had none before."""
+        for attempt, pause in enumerate(itertools.islice(pauses(), at_most)):
+            answer = await self.attempt(document, variables, **said)
+            if answer.kind != "unknown" and answer.code != "SERVICE_UNAVAILABLE":
+                return answer, attempt
+            self.desk.move()
+            await asyncio.sleep(pause)
+        raise AssertionError(f"nobody answers: {said}")
+
     def shown(self, answer: Answer) -> dict[str, Any]:  # noqa: ARG002
         """What a success says, for the history."""
         return {}
@@ -164,11 +176,6 @@ class Changer(Client):
 
     async def change(self, name: str, kind: str, subject: Person | None = None, **input: Any) -> Answer:
         given = {"groupId": self.group, **({"userId": subject.id} if subject else {}), **input}
-        for pause in pauses():
-            said = {"kind": kind, "key": subject.id if subject else ""}
-            answer = await self.attempt(operation(name), {"input": given}, **said)
-            if answer.kind != "unknown" and answer.code != "SERVICE_UNAVAILABLE":
-                return answer
-            self.desk.move()
-            await asyncio.sleep(pause)
-        raise AssertionError("unreachable")
+        said: dict[str, Any] = {"kind": kind, "key": subject.id if subject else ""}
+        answer, _ = await self.insist(operation(name), {"input": given}, **said)
+        return answer

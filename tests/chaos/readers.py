@@ -224,21 +224,12 @@ class Fetcher(Client):
 
     async def run(self) -> None:
         for _ in range(FETCH_PAGES):
-            answer = await self._page()
+            variables = {"id": self.group, "before": self._before}
+            answer, _ = await self.insist(FETCH, variables, FETCH_ATTEMPTS, kind="fetch")
             if answer.kind != "ok" or not answer.value["messages"]["pageInfo"]["hasPreviousPage"]:
                 break
             self._before = answer.value["messages"]["pageInfo"]["startCursor"]
         self.desk.close()
-
-    async def _page(self) -> Answer:
-        variables = {"id": self.group, "before": self._before}
-        for pause in itertools.islice(pauses(), FETCH_ATTEMPTS):
-            answer = await self.attempt(FETCH, variables, kind="fetch")
-            if answer.kind != "unknown" and answer.code != "SERVICE_UNAVAILABLE":
-                return answer
-            self.desk.move()
-            await asyncio.sleep(pause)
-        raise AssertionError("nobody answers after everything is over")
 
     def shown(self, answer: Answer) -> dict[str, Any]:
         return {"copies": tuple(map(Copy.of, answer.value["messages"]["nodes"]))}
