@@ -18,8 +18,8 @@ from .types import (
     Membership,
     MentionConnection,
     Message,
+    MessageEdge,
     ThreadConnection,
-    ThreadEdge,
     invitation,
     mention_page,
 )
@@ -96,7 +96,7 @@ class Query:
         key = cursors.thread_key("after", after)
         page, page_cursors = await follows.page(loaders.services, loaders.viewer, first=first, after=key)
         nodes = [Message(record=root) for root in page.rows]
-        edges = [ThreadEdge(cursor=cursor, node=node) for cursor, node in zip(page_cursors, nodes, strict=True)]
+        edges = [MessageEdge(cursor=cursor, node=node) for cursor, node in zip(page_cursors, nodes, strict=True)]
         return ThreadConnection(edges=edges, nodes=nodes, page_info=page_info(page, list(page_cursors)))
 
     @strawberry.field(

@@ -61,6 +61,10 @@ payload of `connection_init`.
 3. `sendGroupMessage` sends. With a `clientMessageId` of your own a retry never makes a second message.
 4. `groupMessages` follows a group. Subscribe with the `headCursor` that came with the messages, and after a lost
 connection with the `cursor` of the last event: nothing is missed, and nothing comes twice.
+5. `myGroupEvents` follows your list of groups, on all your devices. Ask a `Group` for what is unread; `markGroupRead`
+moves that.
+6. Edits, deletions and reactions are events of the same stream: of two copies of a message keep the higher `version`.
+`replyToId` makes a thread, and `@username` a mention.
 
 A refusal is an error whose `extensions.code` is an `ErrorCode`."""
 

@@ -485,21 +485,6 @@ class Thread:
         return found.unread_count if found else 0
 
 
-@strawberry.type(description="A thread in a list.")
-class ThreadEdge:
-    cursor: str = strawberry.field(
-        description="The thread's place in this list, as it was when its first page was read."
-    )
-    node: Message = strawberry.field(description="The root of the thread.")
-
-
-@strawberry.type(description="A page of threads, most recently active first.")
-class ThreadConnection:
-    edges: list[ThreadEdge] = strawberry.field(description="The roots of the threads with their cursors.")
-    nodes: list[Message] = strawberry.field(description="The roots of the threads alone.")
-    page_info: PageInfo = strawberry.field(description="Where this page lies.")
-
-
 def thread_root(info: Info, message: records.Message) -> Any:
     """None at once for what is no reply: most messages, and a task for each would cost more than the rest of them."""
     return message_of(info, message.group_id, message.thread_root_id) if message.thread_root_id else None
@@ -550,16 +535,20 @@ class MessageConnection:
     )
 
 
-@strawberry.type(description="A message that mentions you in a list.")
-class MentionEdge:
-    cursor: str = strawberry.field(description="The message's place in this list.")
-    node: Message = strawberry.field(description="The message.")
-
-
 @strawberry.type(description="A page of the messages that mention you, newest first.")
 class MentionConnection:
-    edges: list[MentionEdge] = strawberry.field(description="The messages with their cursors.")
+    edges: list[MessageEdge] = strawberry.field(description="The messages with their cursors.")
     nodes: list[Message] = strawberry.field(description="The messages alone.")
+    page_info: PageInfo = strawberry.field(description="Where this page lies.")
+
+
+@strawberry.type(
+    description="A page of threads, most recently active first. A cursor names a thread's place as it was when the "
+    "first page was read."
+)
+class ThreadConnection:
+    edges: list[MessageEdge] = strawberry.field(description="The roots of the threads with their cursors.")
+    nodes: list[Message] = strawberry.field(description="The roots of the threads alone.")
     page_info: PageInfo = strawberry.field(description="Where this page lies.")
 
 
@@ -657,7 +646,7 @@ def _message_connection(
 
 def mention_page(page: Page[records.Message]) -> MentionConnection:
     edges = [
-        MentionEdge(cursor=cursors.of_mention(each.created_at, each.group_id, each.seq), node=Message(record=each))
+        MessageEdge(cursor=cursors.of_mention(each.created_at, each.group_id, each.seq), node=Message(record=each))
         for each in page.rows
     ]
     return MentionConnection(
