@@ -9,9 +9,10 @@ from typing import Protocol
 
 from .events import Event, Wants
 from .feed import EndReason
-from .stream import NOBODY, Seat
+from .stream import BATCH, NOBODY, Seat, Stream
 
 NEVER, OVER = 2**63, -1  # beyond every seq, and before
+END_SECONDS = 0.5  # that an end may wait for its turn: it is to be heard within one, whatever is in front of it
 
 
 class Outlet(Protocol):
@@ -42,7 +43,7 @@ class Member:
         self.cohort = cohort
         self.seat = seat
         self.outlet = outlet
-        self.floor = seat.floor
+        self.floor = max(seat.floor, seat.stream.applied)
         self.ending = NEVER
         self.last: Event | None = None  # that was sent
 
@@ -70,27 +71,31 @@ class Member:
 
 
 class Cohort:
-    """The events that wait to be shown, each with the members it is for. At most `bound` of them: beyond it every
-    member is LAGGING, and resumes from the last one it got.
+    """The events that wait to be shown to its members: BATCH of them, and ends, at most.
+
+    Nobody waits for it. When its log grows faster than it shows, it lets go of what comes, and reads that from the
+    database once everything before it was shown. The stream, and whoever else follows it, go on meanwhile.
 
     A stream offers it each event once, however many are in it (measured with 1,000: to ask each of them on the way in
     and again on the way out took a third of the time of a delivery).
     """
 
-    def __init__(self, bound: int, wants: Wants, empty: Callable[[], None]) -> None:
-        self._bound = bound
+    def __init__(self, stream: Stream, wants: Wants, empty: Callable[[], None]) -> None:
+        self._stream = stream
         self._wants = wants
         self._empty = empty
         self._members: dict[Member, None] = {}
-        self._waiting: deque[tuple[Event, list[Member]]] = deque()
+        self._waiting: deque[tuple[Event, list[Member]]] = deque()  # with those whom an end is for
         self._arrived = asyncio.Event()
-        self._is_over = False
+        self._taken = stream.applied  # the log up to here was shown, waits, or is not wanted
+        self._is_behind = False
+        self._overdue: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return len(self._members)
 
     def join(self, seat: Seat, outlet: Outlet) -> Member:
-        """From here on the seat's events come through this cohort."""
+        """From here on the seat's events come through this cohort: it has got what the stream has handed out."""
         member = Member(self, seat, outlet)
         self._members[member] = None
         seat.follow_in(self, member)
@@ -101,30 +106,44 @@ class Cohort:
             return
         del self._members[member]
         if not self._members:
-            self._is_over = True
             self._arrived.set()
             self._empty()
 
     def take(self, event: Event) -> None:
         """An event that ends nobody's right to follow. Never waits."""
-        if self._wants(event):
-            self._wait(event, list(self._members))
+        self._is_behind = self._is_behind or len(self._waiting) >= BATCH
+        if not self._is_behind:
+            self._take(event)
+
+    def _take(self, event: Event) -> None:
+        if event.seq > self._taken:
+            self._taken = event.seq
+            if event.ends is None and self._wants(event):
+                self._wait(event, [])
+
+    def _wait(self, event: Event, ended: list[Member]) -> None:
+        self._waiting.append((event, ended))
+        self._arrived.set()
 
     def take_end(self, member: Member, event: Event) -> None:
-        """The event that ends one member. Never waits. The stream offers an event to all before the next one."""
+        """The event that ends one member. Never waits. The stream offers an event to all before the next one.
+
+        The member hears of it after what waits now, or soon, without what it was not shown by then.
+        """
         if member.ending == OVER:
             return
         if self._waiting and self._waiting[-1][0] is event:
             self._waiting[-1][1].append(member)
         else:
             self._wait(event, [member])
+        if self._overdue is None:
+            self._overdue = asyncio.get_running_loop().call_later(END_SECONDS, self._end_overdue)
 
-    def _wait(self, event: Event, members: list[Member]) -> None:
-        if len(self._waiting) < self._bound:
-            self._waiting.append((event, members))
-            self._arrived.set()
-        else:
-            self.end(EndReason.LAGGING)
+    def _end_overdue(self) -> None:
+        self._overdue = None
+        for event, ended in tuple(self._waiting):
+            for member in ended:
+                member.finish(event)
 
     def end(self, reason: EndReason) -> None:
         """End every member that is live."""
@@ -133,10 +152,21 @@ class Cohort:
             member.finish(reason)
 
     async def next(self) -> tuple[Event, list[Member]] | None:
-        """The next event and whom it is for, in order; None when the last member has left."""
-        while not self._waiting:
-            if self._is_over:
-                return None
-            self._arrived.clear()
-            await self._arrived.wait()
-        return self._waiting.popleft()
+        """The next event and whom it may be for, in order; None when the last member has left."""
+        while self._members:
+            if self._waiting:
+                event, ended = self._waiting.popleft()
+                return event, ended or list(self._members)
+            if self._is_behind:
+                await self._catch_up()
+            else:
+                self._arrived.clear()
+                await self._arrived.wait()
+        return None
+
+    async def _catch_up(self) -> None:
+        """Read on where the cohort has let go, until it is where the stream is."""
+        if batch := await self._stream.read(self._taken):
+            for event in batch.events:
+                self._take(event)
+            self._is_behind = bool(batch.events) and self._taken < self._stream.applied

@@ -234,20 +234,29 @@ class Stream:
             await asyncio.wait([self._drain])
 
     async def _read_on(self) -> None:
-        failures = 0
         while self._known > self.applied and self._seats:
+            if (batch := await self.read(self.applied)) is None:
+                return
+            self._hand_out(batch)
+
+    async def read(self, after: int) -> Batch | None:
+        """The next rows after that seq, once permissions are applied as they were when these were read.
+
+        A fault is tried again, for about ten seconds. None: nobody follows any more, or all were told that it stays.
+        """
+        failures = 0
+        while self._seats:
             try:
-                batch = await self.reader.after(self.log, self.applied, BATCH)
+                batch = await self.reader.after(self.log, after, BATCH)
                 await self._apply_access(batch)
+                return batch
             except Exception as error:  # noqa: BLE001  # whatever it is, the event is not skipped
                 failures += 1
                 if failures == READ_ATTEMPTS:
                     self._give_up(error)
-                    return
+                    break
                 await asyncio.sleep(_pause(failures))
-                continue
-            failures = 0
-            self._hand_out(batch)
+        return None
 
     async def _apply_access(self, batch: Batch) -> None:
         """Whoever has lost the right to follow by the time the batch was read gets the end and nothing else of it."""

@@ -148,8 +148,7 @@ class Cohorts:
         key = seat.stream, asked.question, one and one.id
         cohort = self._cohorts.get(key)
         if cohort is None:
-            bound = self._services.settings.max_waiting_events
-            cohort = self._cohorts[key] = Cohort(bound, wants, partial(self._forget, key))
+            cohort = self._cohorts[key] = Cohort(seat.stream, wants, partial(self._forget, key))
             task = asyncio.create_task(self._lead(cohort, asked, one))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

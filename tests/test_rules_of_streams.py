@@ -13,7 +13,6 @@ from typing import Literal
 import pytest
 
 from delivery.bus import Bus
-from delivery.cohort import Cohort
 from delivery.events import Event, Hint
 from delivery.feed import Feed
 from delivery.stream import CHANNELS, READ_ATTEMPTS, Streams
@@ -806,25 +805,20 @@ async def test_a_subscriber_that_lags_too_far_is_closed_and_resumes_where_it_was
     def small_feed(_: int, wants: Callable[[Event], bool]) -> Feed:
         return Feed(3, wants)
 
-    def small_cohort(_: int, wants: Callable[[Event], bool], empty: Callable[[], None]) -> Cohort:
-        return Cohort(3, wants, empty)
-
     monkeypatch.setattr("resolvers.messages.Feed", small_feed)
-    monkeypatch.setattr("schema.cohorts.Cohort", small_cohort)
     with version.judged() as violations:
         ada, bob = await bench.world.users("ada", "bob")
         group_id = await bench.world.group(ada, bob)
-        following = await live(bob, ada, group_id)
         after = await bob.head(group_id)
-        with bench.reads.held(LOADER) as nested:
-            await send(ada, group_id, "a")
+        async with shown_slowly(bench, "met", ada, bob, group_id) as (following, nested):
             await nested.reached()
             await send(ada, group_id, *"bcdef", FENCE)
-        if (code := await close_code(until_fence(following))) != 1013:
-            violations.append(f"a lagging subscriber was fed: {code}")
+            nested.release()
+            if (code := await close_code(until_fence(following))) != 1013:
+                violations.append(f"a lagging subscriber was fed: {code}")
         again = await (await bob.socket()).subscribe(LAST, {"groupId": group_id, "after": after})
         events, _ = await until_fence(again)
-        assert "".join(event["message"]["content"] for event in events) == "abcdef"
+        assert [event["message"]["content"] for event in events] == ["while a member", *"bcdef"]
 
 
 @only_on("postgres")

@@ -347,22 +347,72 @@ def _take_without_bound(self: Feed, event: Event) -> None:
     _take(self, event)
 
 
-_take_together = Cohort.take
+FEEDS_WITHOUT_BOUND = Version("feeds without bound", (("delivery.feed.Feed.take", _take_without_bound),))
+
+# Cohorts that are slower than their log
 
 
-def _take_together_without_bound(self: Cohort, event: Event) -> None:
-    self._bound = 1_000_000
-    _take_together(self, event)
+def _keep_whatever_comes(self: Cohort, event: Event) -> None:
+    self._take(event)
 
 
-FEEDS_WITHOUT_BOUND = Version(
-    "feeds without bound",
-    (
-        ("delivery.feed.Feed.take", _take_without_bound),
-        ("delivery.cohort.Cohort.take", _take_together_without_bound),
-    ),
+KEEPS_WHATEVER_COMES = Version("keeps whatever comes", (("delivery.cohort.Cohort.take", _keep_whatever_comes),))
+
+
+async def _go_on_without(self: Cohort) -> None:
+    self._is_behind = False
+
+
+FORGETS_WHAT_IT_LET_GO = Version(
+    "forgets what it let go", (("delivery.cohort.Cohort._catch_up", _go_on_without),)
+)  # fmt: skip
+
+
+async def _read_once_more(self: Cohort) -> None:
+    if batch := await self._stream.read(self._taken):
+        for event in batch.events:
+            self._take(event)
+    self._is_behind = False
+
+
+STOPS_READING_TOO_SOON = Version(
+    "stops reading too soon", (("delivery.cohort.Cohort._catch_up", _read_once_more),)
+)  # fmt: skip
+
+
+def _take_what_it_has(self: Cohort, event: Event) -> None:
+    self._taken = event.seq
+    if event.ends is None and self._wants(event):
+        self._wait(event, [])
+
+
+TAKES_WHAT_IT_HAS = Version("takes what it has", (("delivery.cohort.Cohort._take", _take_what_it_has),))
+
+_begin_member = Member.__init__
+
+
+def _begin_where_it_sat_down(self: Member, cohort: Cohort, seat: Seat, outlet: Any) -> None:
+    _begin_member(self, cohort, seat, outlet)
+    self.floor = seat.floor
+
+
+def _do_nothing(_: Cohort) -> None:
+    pass
+
+
+BEGINS_WHERE_IT_SAT_DOWN = Version(
+    "begins where it sat down", (("delivery.cohort.Member.__init__", _begin_where_it_sat_down),)
 )
+WAITS_FOR_ITS_TURN = Version("waits for its turn", (("delivery.cohort.Cohort._end_overdue", _do_nothing),))
 
+
+async def _read_without_permissions(self: Stream, after: int) -> Batch:
+    return await self.reader.after(self.log, after, BATCH)
+
+
+READS_WITHOUT_PERMISSIONS = Version(
+    "reads without permissions", (("delivery.stream.Stream.read", _read_without_permissions),)
+)
 
 # Rule 9, on a running server
 
