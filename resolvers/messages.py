@@ -38,6 +38,7 @@ from .refusals import ErrorCode, Refusal, conflict, not_found
 from .services import Services
 
 REPLAY_BATCH = 100
+SHOWING, TURN = 150, 8_000  # deliveries of 1 µs: what it costs to show an event, and what others may wait for
 Join = Callable[[Seat, Viewer, Wants, str | None], None]
 """Takes over a live seat, with what is wanted of it and the last cursor that was sent."""
 
@@ -446,14 +447,18 @@ class SharedMessages(Following[Shown]):
         self.members: Sequence[Member] = ()
 
     async def _facts(self) -> AsyncGenerator[Shown, None]:
+        spent = 0
         while event := await self._next():
+            spent += SHOWING + len(self.members)
             if event.ends is None:
                 yield event.fact
             else:
                 for member in self.members:
                     member.finish(event)
             self.members = ()  # whoever has left is not held until the next event
-            await asyncio.sleep(0)  # many events for many members leave room for others
+            if spent >= TURN:  # many events for many members leave room for others
+                await asyncio.sleep(0)
+                spent = 0
 
     async def _next(self) -> Event | None:
         if found := await self._cohort.next():

@@ -44,7 +44,7 @@ from .heartbeat import Heartbeat
 from .operations import OperationLine
 from .replays import Replaying, Replays
 from .schema import schema
-from .wire import Gone, protocol_of
+from .wire import Departures, Gone, protocol_of
 
 POLICY, TOO_BIG, TRY_AGAIN = 1008, 1009, 1013
 BAD_REQUEST, UNAUTHORIZED, FORBIDDEN, NO_SUBPROTOCOL, NOT_BEGUN, TAKEN, TOO_MANY = (
@@ -516,6 +516,7 @@ class SocketEndpoint:
         self.services = services
         self.cohorts = Cohorts(services)
         self.replays = Replays()
+        self._departures = Departures()
         self._is_origin_allowed = is_origin_allowed
         self._open = 0
 
@@ -532,7 +533,7 @@ class SocketEndpoint:
             await websocket.accept(GRAPHQL_TRANSPORT_WS_PROTOCOL)
             self._open += 1
             if protocol := protocol_of(websocket.scope):
-                protocol.take_over(partial(Socket, self))
+                protocol.take_over(self._departures, partial(Socket, self))
             else:
                 await _serve(websocket, self)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from websockets.frames import Close, Frame, Opcode
 
 from schema import ids
-from schema.wire import FRAMES_PER_TURN, FrameProtocol, Wire
+from schema.wire import FRAMES_PER_TURN, LEAVING_BYTES, Departures, FrameProtocol, Wire
 from tests.conftest import OwnServer
 from tests.harness import World, eventually, running_tasks
 from tests.inside import followers
@@ -26,11 +26,13 @@ class Transport:
 
     def __init__(self) -> None:
         self.written = b""
+        self.writes = 0
         self.is_closed = False
         self.is_paused = False
 
     def write(self, data: bytes) -> None:
         self.written += data
+        self.writes += 1
 
     def close(self) -> None:
         self.is_closed = True
@@ -80,7 +82,7 @@ def connected() -> tuple[Wire, Ear, Transport]:
     handshake = SimpleNamespace(
         transport=transport, connections=CONNECTIONS, tasks=set(), config=config, writable=writable
     )
-    return Wire(cast("FrameProtocol", handshake), lambda _: ear), ear, transport
+    return Wire(cast("FrameProtocol", handshake), Departures(), lambda _: ear), ear, transport
 
 
 def frame(opcode: Opcode, payload: bytes, *, fin: bool = True) -> bytes:
@@ -186,6 +188,55 @@ async def test_a_peer_that_reads_nothing_is_sent_no_pongs() -> None:
     wire.resume_writing()
     wire.data_received(frame(Opcode.PING, b"ho"))
     assert transport.written == b"\x8a\x02ho"
+
+
+def sent(*contents: str) -> bytes:
+    """As a server sends them."""
+    return b"".join(Frame(Opcode.TEXT, content.encode()).serialize(mask=False) for content in contents)
+
+
+async def test_what_is_written_in_one_turn_of_the_loop_leaves_in_one_write_and_in_order() -> None:
+    wire, _, transport = connected()
+    for content in ("one", "two", "three"):
+        wire.write_text(content.encode())
+    assert transport.written == b""
+    await asyncio.sleep(0)
+    assert (transport.written, transport.writes) == (sent("one", "two", "three"), 1)
+    wire.write_text(b"four")
+    await asyncio.sleep(0)
+    assert (transport.written, transport.writes) == (sent("one", "two", "three", "four"), 2)
+
+
+async def test_a_turn_keeps_a_bounded_part_of_what_is_written_in_it() -> None:
+    wire, _, transport = connected()
+    contents = ["x" * 1000] * 100
+    for written, content in enumerate(contents, start=1):
+        wire.write_text(content.encode())
+        assert len(sent(*contents[:written])) - len(transport.written) <= LEAVING_BYTES
+    await asyncio.sleep(0)
+    assert transport.written == sent(*contents)
+
+
+@pytest.mark.parametrize("whose", ["ours", "theirs"])
+async def test_a_close_comes_after_what_was_written_before_it(whose: str) -> None:
+    wire, _, transport = connected()
+    wire.write_text(b"last")
+    if whose == "ours":
+        wire.write_close(1000)
+    else:
+        wire.data_received(frame(Opcode.CLOSE, Close(1000, "").serialize()))
+    assert transport.written == sent("last") + Frame(Opcode.CLOSE, Close(1000, "").serialize()).serialize(mask=False)
+    await asyncio.sleep(0)
+    assert transport.writes == 2
+
+
+async def test_what_waits_for_the_end_of_a_turn_is_dropped_with_the_connection() -> None:
+    wire, _, transport = connected()
+    wire.write_text(b"late")
+    transport.close()
+    wire.connection_lost(None)
+    await asyncio.sleep(0)
+    assert transport.written == b""
 
 
 async def test_a_flood_of_messages_leaves_turns_of_the_loop_to_others() -> None:
