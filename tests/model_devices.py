@@ -105,6 +105,8 @@ class Phone:
         """On a new socket: a new snapshot, and each stream after the last cursor that was read."""
         await self.disconnect()
         self.socket = await self._connection.enter_async_context(self._server.socket(self.person.token))
+        # What nobody has read would keep a goodbye from being heard.
+        self._connection.callback(self.socket.lose)
         self.news = Device(self.person, self.socket)
         await self.news.follow()
         for following in self.following:

@@ -601,7 +601,7 @@ async def test_a_broken_connection_leaves_nothing_behind(world: World) -> None:
         stream = await socket.follow("GroupMessages", groupId=group_id, after=await bob.head(group_id))
         await world.send(ada, group_id)
         await stream.event()
-        socket._connection.transport.abort()  # pyright: ignore[reportPrivateUsage]  # as a network does it
+        socket.lose()
     await world.send(ada, group_id)
     assert (await bob.run("Group", id=group_id))["memberCount"] == 2
 

@@ -195,6 +195,10 @@ class Socket:
             return closed.code
         raise AssertionError("unreachable")
 
+    def lose(self) -> None:
+        """Lose the connection, as networks do: nobody says goodbye."""
+        self._connection.transport.abort()
+
     async def leave(self) -> None:
         """Close, as a client does that has heard enough."""
         await self._connection.close()
