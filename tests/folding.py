@@ -26,7 +26,8 @@ FOLLOW = f"""subscription {{ myGroupEvents(snapshot: true) {{
   ... on AddedToGroupEvent {{ membership {{ role status addedBy {{ id }} }} }}
   ... on InvitedToGroupEvent {{ invitation {{ ...Card }} }}
   ... on InvitationEndedEvent {{ reason }}
-  ... on GroupUpdatedEvent {{ action user {{ id }} }} }} }}
+  ... on GroupUpdatedEvent {{ action user {{ id }} }}
+  ... on GroupReadEvent {{ readSeq }} ... on ThreadChangedEvent {{ rootId }} }} }}
 {PARTS}"""
 
 

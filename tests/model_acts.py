@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from tests.harness import Json
 
 NAMES = ("ada", "bob", "cyd", "dan", "eve")
-ADA, BOB = 0, 1
+ADA, BOB, CYD, DAN = range(4)
 MEMBER, MODERATOR, ADMIN = "MEMBER", "MODERATOR", "ADMIN"
 KINDS = ("SENT", "EDITED", "DELETED", "REACTED")
 MARKING = ("markGroupRead", "markGroupUnread")
+THREADING = ("followThread", "unfollowThread", "markThreadRead")
 REACTING = ("addReaction", "removeReaction")
 SAYING = ("sendGroupMessage", "editMessage")
 TOUCHING = ("editMessage", "deleteMessage", *REACTING)
@@ -43,6 +44,7 @@ class Act:
     accept: bool = True
     message: int = 0
     reply_to: int | None = None
+    place: int = 0
     with_whom: tuple[int, ...] = ()
     only: Only | None = None
 
@@ -65,6 +67,7 @@ class Act:
             "editMessage": {"content": self.text},
             "addReaction": {"emoji": self.text},
             "removeReaction": {"emoji": self.text},
+            "updateViewer": {"sharesReadPositions": self.accept},
         }.get(self.name, {})
 
 
@@ -78,8 +81,11 @@ TEXT = st.sampled_from(["a", "b", "ü👋"])
 SAID = st.sampled_from(["a", "ü👋", "@all", "ü👋 @{1}", "@{0}, @{1}", "@{2} @all @{3} @{1}"])
 ACCEPT = st.booleans()
 EMOJI = st.sampled_from(["👍", "tada"])
-SENT_BEFORE = st.integers(0, 3)
-REPLY_TO = st.sampled_from([None, None, 0, 1, 2])
+# From the first on, or from the last back.
+SENT_BEFORE = st.integers(-2, 3)
+IN_THREAD = st.sampled_from([0, 0, 1, 2, -1, -2])
+PLACE = st.integers(0, 3)  # of the replies from the last back, or 0: beyond all
+REPLY_TO = st.sampled_from([None, None, 0, -1, -2])
 ONLY = st.one_of(
     st.none(),
     st.builds(Only, st.just("kinds"), st.sets(st.sampled_from(KINDS), min_size=1).map(sorted).map(tuple)),
@@ -99,8 +105,12 @@ CHANGES = (
     act("deleteMessage", message=SENT_BEFORE),
     act("addReaction", message=SENT_BEFORE, text=EMOJI),
     act("removeReaction", message=SENT_BEFORE, text=EMOJI),
-    act("markGroupRead", message=SENT_BEFORE),
+    *(act("markGroupRead", message=SENT_BEFORE) for _ in range(2)),
     act("markGroupUnread", message=SENT_BEFORE),
+    act("followThread", message=IN_THREAD),
+    act("unfollowThread", message=IN_THREAD),
+    *(act("markThreadRead", message=IN_THREAD, place=PLACE) for _ in range(2)),
+    act("updateViewer", accept=ACCEPT),
     act("addMember", whom=WHOM, role=ROLE),
     act("inviteMember", whom=WHOM),
     act("answerInvitation", accept=ACCEPT),
@@ -116,5 +126,6 @@ ACTS = st.one_of(
     *(act("follow", only=ONLY) for _ in range(3)),
     act("unfollow"),
     act("look"),
+    act("ask", message=SENT_BEFORE),
     act("reconnect"),
 )

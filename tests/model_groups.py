@@ -19,6 +19,9 @@ ROLES_THAT_MAY = {
     "removeReaction": EVERYBODY,
     "markGroupRead": EVERYBODY,
     "markGroupUnread": EVERYBODY,
+    "followThread": EVERYBODY,
+    "unfollowThread": EVERYBODY,
+    "markThreadRead": EVERYBODY,
     "leaveGroup": EVERYBODY,
     "groupMessages": EVERYBODY,
     "inviteMember": {MODERATOR, ADMIN},
@@ -34,7 +37,7 @@ ROLES_THAT_MAY = {
 class Standing:
     status: str
     role: str = MEMBER
-    since: int = 0  # how many messages there were when they joined
+    joined: int = 0  # the seq of the event that made them a member
 
 
 @dataclass
@@ -45,6 +48,7 @@ class ModelGroup:
     start: str
     name: str
     everybody: Sequence[Person]
+    head: int
     description: str = ""
     deleted: bool = False
     people: dict[int, Standing] = field(default_factory=dict[int, Standing])
@@ -63,6 +67,11 @@ class ModelGroup:
 
     # Whom a message has mentioned in its life, by its id: a user's id or None for everybody, since which event.
     mentioned: dict[str, dict[str | None, int]] = field(default_factory=dict[str, dict[str | None, int]])
+
+    # Up to which seq somebody said they had read, over the end of their membership: of the group, and of each thread
+    # that they follow by the id of its root.
+    marks: dict[int, int] = field(default_factory=dict[int, int])
+    follows: dict[str, dict[int, int]] = field(default_factory=dict[str, dict[int, int]])
 
     def mentions(self, act: Act) -> list[Json]:
         """Whom their text mentions, by who is a member now, and where in UTF-16 code units."""
@@ -103,9 +112,9 @@ class ModelGroup:
         person = self.everybody[who]
         return [
             message
-            for place, message in enumerate(self.messages)
+            for message in self.messages
             if message["sender"]["id"] != person.id
-            and (person.id in whom(message) or (None in whom(message) and place >= self.people[who].since))
+            and (person.id in whom(message) or (None in whom(message) and message["seq"] > self.people[who].joined))
         ]
 
     def only(self, only: Only | None) -> Json | None:
@@ -147,7 +156,9 @@ class ModelGroup:
         return found
 
     def happened(self, kind: str, message: Json) -> None:
-        """An event made this of a message."""
+        """The next event of the group made this of a message."""
+        self.head += 1
+        assert message["version"] == self.head
         self.log.append((kind, message))
         if kind == "SENT":
             self.messages.append(message)
@@ -229,13 +240,14 @@ class ModelGroup:
 
     def apply(self, act: Act) -> None:
         """Make true what was done."""
+        self.head += self.changes(act)
         match act.name:
             case "addMember":
-                self.people[act.whom] = Standing(ACCEPTED, act.role, len(self.messages))
+                self.people[act.whom] = Standing(ACCEPTED, act.role, self.head)
             case "inviteMember":
                 self.people[act.whom] = Standing(PENDING)
             case "answerInvitation":
-                self.people[act.who] = Standing(ACCEPTED if act.accept else REJECTED, since=len(self.messages))
+                self.people[act.who] = Standing(ACCEPTED if act.accept else REJECTED, joined=self.head)
             case "removeMember":
                 self.go(act.whom)
             case "leaveGroup":
@@ -251,6 +263,15 @@ class ModelGroup:
                 self.end_invitations()
             case _:
                 pass
+
+    def changes(self, act: Act) -> bool:
+        """Whether that is an event of the group: what is so already is none."""
+        subject = self.people.get(act.whom, Standing(""))
+        return {
+            "inviteMember": subject.status != PENDING,
+            "changeMemberRole": subject.role != act.role,
+            "updateGroup": act.text != (self.name if act.accept else self.description),
+        }.get(act.name, True)
 
     def go(self, who: int) -> None:
         del self.people[who]

@@ -1,19 +1,28 @@
-"""What members of a group read, found out by brute force from its whole log: what is unread, pages around places, the
-pages of both ends, and events by polling. Knows no Python of Parley.
+"""What members of a group read, found out by brute force from its whole log: what is unread in it and its threads,
+pages around places, the pages of both ends, and events by polling. Knows no Python of Parley.
 """
 
 from collections.abc import Sequence
 from datetime import datetime
 
-from tests.harness import Json, Person
+from tests.harness import GraphQLFailure, Json, Person
 from tests.model_groups import whom
 
 PAGE = 3
-UNREAD = "query { myGroups(first: 100) { nodes { id readSeq unreadCount mentionCount firstUnread { id } } } }"
+COUNTS = "readSeq unreadCount mentionCount firstUnread { id }"
+OWN_THREAD = "viewerFollows readSeq unreadCount"
+OWN = f"""query ($id: ID!, $node: ID!) {{
+    node(id: $node) {{ ...Parts }}
+    group(id: $id) {{ {COUNTS} messages(first: 100) {{ nodes {{ ...Parts }} }} }} }}
+fragment Parts on Message {{
+    id seenBy {{ id }} thread {{ {OWN_THREAD} }}
+    reactions {{ emoji viewerHasReacted users(first: 5) {{ nodes {{ id }} }} }} }}"""
+THREADS = f"""query ($after: String) {{ myThreads(first: 2, after: $after) {{
+    nodes {{ id thread {{ {OWN_THREAD} }} }} pageInfo {{ hasNextPage endCursor }} }} }}"""
 INBOX = """query ($after: String) { myMentions(first: 3, after: $after) {
     nodes { id } pageInfo { hasNextPage endCursor } } }"""
 POLL = """query ($id: ID!, $after: String!, $filter: MessageEventFilter) { group(id: $id) {
-    messageEvents(after: $after, first: 2, filter: $filter) { events { seq kind } cursor hasMore } } }"""
+    messageEvents(after: $after, first: 3, filter: $filter) { events { seq kind } cursor hasMore } } }"""
 READ = f"""query ($id: ID!, $message: ID!, $date: DateTime!) {{
     message(id: $message) {{ id seq }}
     group(id: $id) {{
@@ -23,11 +32,6 @@ READ = f"""query ($id: ID!, $message: ID!, $date: DateTime!) {{
         atUnread: messages(around: {{firstUnread: true}}, first: {PAGE}) {{ nodes {{ id }} }}
         oldest: messages(first: {PAGE}) {{ nodes {{ id }} pageInfo {{ hasNextPage hasPreviousPage }} }}
         newest: messages(last: {PAGE}) {{ nodes {{ id }} pageInfo {{ hasNextPage hasPreviousPage }} }} }} }}"""
-
-
-async def unread(person: Person) -> dict[str, Json]:
-    """What is unread in each of the person's groups, by its id."""
-    return {group["id"]: group for group in (await person.client.execute(UNREAD))["myGroups"]["nodes"]}
 
 
 def check_unread(person: Person, messages: Sequence[Json], found: Json) -> None:
@@ -43,6 +47,42 @@ def check_unread(person: Person, messages: Sequence[Json], found: Json) -> None:
     assert found["firstUnread"] == ({"id": left[0]["id"]} if left else None)
     mentioning = [message for message in left if {None, person.id} & set(whom(message))]
     assert found["mentionCount"] == len(mentioning)
+
+
+def check_threads(person: Person, messages: Sequence[Json], found: Sequence[Json]) -> None:
+    """As `check_unread`, of the replies in each thread that the person follows; nothing of other threads."""
+    for message, shown in zip(messages, found, strict=True):
+        replies = [each for each in messages if each["threadRoot"] == {"id": message["id"]}]
+        thread = shown["thread"]
+        assert bool(thread) == bool(replies)
+        if thread:
+            read_seq = thread["readSeq"] if thread["viewerFollows"] else replies[-1]["seq"]
+            left = [
+                reply
+                for reply in replies
+                if reply["seq"] > read_seq and reply["sender"]["id"] != person.id and reply["deletedAt"] is None
+            ]
+            assert thread["unreadCount"] == len(left)
+
+
+async def shown_to(person: Person, group_id: str, node_id: str) -> tuple[Json | None, Json]:
+    """What a node and a group are to the person alone, or GraphQLFailure: then of neither is anything shown."""
+    try:
+        found = await person.client.execute(OWN, {"id": group_id, "node": node_id})
+    except GraphQLFailure as failure:
+        if failure.data != {"node": None, "group": None}:
+            raise AssertionError(f"shown beside a refusal: {failure.data}") from None
+        raise
+    return found["node"], found["group"]
+
+
+async def threads_of(person: Person) -> list[Json]:
+    """The threads that the person follows, page by page."""
+    found, page = list[Json](), {"hasNextPage": True, "endCursor": None}
+    while page["hasNextPage"]:
+        got = (await person.client.execute(THREADS, {"after": page["endCursor"]}))["myThreads"]
+        found, page = [*found, *got["nodes"]], got["pageInfo"]
+    return found
 
 
 async def check_inbox(person: Person, messages: Sequence[Json]) -> None:
