@@ -110,7 +110,7 @@ CHANGES = (
     act("followThread", message=IN_THREAD),
     act("unfollowThread", message=IN_THREAD),
     *(act("markThreadRead", message=IN_THREAD, place=PLACE) for _ in range(2)),
-    act("updateViewer", accept=ACCEPT),
+    *(act("updateViewer", accept=ACCEPT) for _ in range(2)),
     act("addMember", whom=WHOM, role=ROLE),
     act("inviteMember", whom=WHOM),
     act("answerInvitation", accept=ACCEPT),
