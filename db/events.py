@@ -2,7 +2,7 @@
 
 import os
 from array import array
-from collections.abc import Collection, Generator, Mapping
+from collections.abc import Collection, Generator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
@@ -13,7 +13,6 @@ from sqlalchemy import (
     ColumnElement,
     FromClause,
     Select,
-    and_,
     bindparam,
     exists,
     false,
@@ -35,13 +34,12 @@ from .records import (
     GroupEventKind,
     GroupPage,
     LoggedEvent,
-    Membership,
     Message,
     User,
     UserEvent,
     UserEventKind,
 )
-from .statements import Statement
+from .statements import COUNTS_REMEMBERED, Statement, numbered, padded, parameters
 
 GROUPS = tables.groups.c
 USERS = tables.users.c
@@ -223,19 +221,6 @@ async def after(
     transaction: Transaction, group_id: UUID, seq: int, limit: int, *, part: Part = WHOLE
 ) -> GroupPage | None:
     """The rows after `seq` in order, at most `limit`; with the messages and the group as they are. None: no group."""
-    return (await _after(transaction, group_id, None, seq, limit, part))[0]
-
-
-async def after_as(
-    transaction: Transaction, user_id: UUID, group_id: UUID, seq: int, limit: int, *, part: Part
-) -> tuple[GroupPage | None, Membership | None]:
-    """As `after`, with the present membership of one user from the same statement: what a replay is judged by."""
-    return await _after(transaction, group_id, user_id, seq, limit, part)
-
-
-async def _after(
-    transaction: Transaction, group_id: UUID, user_id: UUID | None, seq: int, limit: int, part: Part
-) -> tuple[GroupPage | None, Membership | None]:
     statement = _after_statement(
         part.kinds,
         by_sender=part.sender_id is not None,
@@ -244,7 +229,7 @@ async def _after(
         ends=part.up_to is not None,
     )
     values = {
-        "group": group_id, "user": user_id, "seq": seq, "limit": limit,
+        "group": group_id, "seq": seq, "limit": limit,
         "sender": part.sender_id, "thread": part.thread_id, "mentioned": part.mentioned_id, "up_to": part.up_to,
     }  # fmt: skip
     return await _page(transaction, statement, values)
@@ -293,42 +278,36 @@ def _mentioned_by_then(about: FromClause) -> ColumnElement[bool]:
 
 
 def _page_statement(wanted: Select[Any]) -> Statement:
-    """The wanted rows of the log beside the group, one user's membership, and the messages: one statement, so one
-    state.
-    """
+    """The wanted rows of the log beside the group, and the messages: one statement, so one state."""
     events = wanted.subquery()
-    own = and_(tables.memberships.c.group_id == GROUPS.id, tables.memberships.c.user_id == bindparam("user"))
     return Statement(
-        select(*rows.GROUP.columns, *rows.MEMBERSHIP.columns, *events.c, *rows.MESSAGE.columns)
+        select(*rows.GROUP.columns, *events.c, *rows.MESSAGE.columns)
         .select_from(
-            tables.groups.outerjoin(tables.memberships, own)
-            .outerjoin(events, events.c.group_id == GROUPS.id)
-            .outerjoin(tables.messages, tables.messages.c.id == events.c.message_id)
+            tables.groups.outerjoin(events, events.c.group_id == GROUPS.id).outerjoin(
+                tables.messages, tables.messages.c.id == events.c.message_id
+            )
         )
         .where(GROUP)
         .order_by(events.c.seq)
     )
 
 
-async def _page(
-    transaction: Transaction, statement: Statement, values: Mapping[str, Any]
-) -> tuple[GroupPage | None, Membership | None]:
+async def _page(transaction: Transaction, statement: Statement, values: Mapping[str, Any]) -> GroupPage | None:
     found = await transaction.run(statement, values)
     if not found:
-        return None, None
-    first, second, third = rows.GROUP.width, rows.GROUP.width + rows.MEMBERSHIP.width, -rows.MESSAGE.width
+        return None
+    second, third = rows.GROUP.width, -rows.MESSAGE.width
     logged = [
         LoggedEvent(event, rows.optional(rows.message, row[third:]))
         for row in found
         if (event := rows.optional(rows.group_event, row[second:third])) is not None
     ]
-    return GroupPage(rows.group(found[0][:first]), logged), rows.optional(rows.membership, found[0][first:second])
+    return GroupPage(rows.group(found[0][:second]), logged)
 
 
 async def access_between(transaction: Transaction, group_id: UUID, after_seq: int, up_to: int) -> GroupPage | None:
     """The rows in (after_seq, up_to] that changed who may do what. None: no group."""
-    values = {"group": group_id, "user": None, "seq": after_seq, "up_to": up_to}
-    return (await _page(transaction, ACCESS_BETWEEN, values))[0]
+    return await _page(transaction, ACCESS_BETWEEN, {"group": group_id, "seq": after_seq, "up_to": up_to})
 
 
 ACCESS_BETWEEN = _page_statement(
@@ -336,10 +315,18 @@ ACCESS_BETWEEN = _page_statement(
 )
 
 
-async def nonce_at(transaction: Transaction, group_id: UUID, seq: int) -> int | None:
-    """The random bits of one row, None where there is no such row."""
-    statement = select(EVENTS.nonce).where(EVENTS.group_id == group_id, EVENTS.seq == seq)
-    return (await transaction.execute(statement)).scalar_one_or_none()
+@lru_cache(COUNTS_REMEMBERED)
+def _nonces_at(count: int) -> Statement:
+    columns: list[ColumnElement[Any]] = [EVENTS.seq, EVENTS.nonce]
+    at = EVENTS.seq.in_(parameters(EVENTS.seq, count))
+    return Statement(select(*columns).where(EVENTS.group_id == bindparam("group"), at))
+
+
+async def nonces_at(transaction: Transaction, group_id: UUID, seqs: Iterable[int]) -> dict[int, int]:
+    """The random bits of the rows at these places, one at least, by their seq; a row that is not there is left out."""
+    wanted = padded(seqs)
+    found = await transaction.run(_nonces_at(len(wanted)), {"group": group_id, **numbered(EVENTS.seq, wanted)})
+    return {row[0]: row[1] for row in found}
 
 
 async def user_events_after(transaction: Transaction, user_id: UUID, seq: int, limit: int) -> list[UserEvent]:

@@ -1,6 +1,6 @@
 """Who is what in which group. Knows nothing of the other rooms."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any
@@ -12,7 +12,7 @@ from . import rows, tables
 from .engine import Transaction
 from .pages import Keys, page, read
 from .records import Membership, MembershipStatus, Standing, User, UserEvent
-from .statements import COUNTS_REMEMBERED, Statement, numbered, parameters
+from .statements import COUNTS_REMEMBERED, Statement, numbered, padded, parameters
 
 GROUPS = tables.groups.c
 MEMBERSHIPS = tables.memberships.c
@@ -59,6 +59,20 @@ async def standings(transaction: Transaction, user_id: UUID, group_ids: Collecti
 async def get(transaction: Transaction, group_id: UUID, user_id: UUID) -> Membership | None:
     found = await transaction.first(GET, {"group": group_id, "user": user_id})
     return rows.membership(found) if found else None
+
+
+@lru_cache(COUNTS_REMEMBERED)
+def _of_users(count: int) -> Statement:
+    of_users = MEMBERSHIPS.user_id.in_(parameters(MEMBERSHIPS.user_id, count))
+    return Statement(select(*rows.MEMBERSHIP.columns).where(MEMBERSHIPS.group_id == bindparam("group"), of_users))
+
+
+async def of_users(transaction: Transaction, group_id: UUID, user_ids: Iterable[UUID]) -> dict[UUID, Membership]:
+    """What these users, one at least, are in one group."""
+    wanted = padded(user_ids)
+    values = {"group": group_id, **numbered(MEMBERSHIPS.user_id, wanted)}
+    found = map(rows.membership, await transaction.run(_of_users(len(wanted)), values))
+    return {membership.user_id: membership for membership in found}
 
 
 async def acting(transaction: Transaction, group_id: UUID, user_id: UUID) -> tuple[Membership, User] | None:

@@ -8,7 +8,7 @@ id of its sender runs ten.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import orjson
@@ -17,6 +17,7 @@ from sqlalchemy.types import TypeEngine, Uuid
 
 from .tables import UtcDateTime
 
+T = TypeVar("T")
 Values = Mapping[str, Any]
 Row = Sequence[Any]
 Convert = Callable[[Any], Any]
@@ -34,6 +35,12 @@ def parameters(column: Column[Any], count: int) -> list[BindParameter[Any]]:
 
 def numbered(column: Column[Any], values: Iterable[Any]) -> dict[str, Any]:
     return {f"{column.name}_{number}": value for number, value in enumerate(values)}
+
+
+def padded(values: Iterable[T]) -> list[T]:
+    """The values, the last of them again and again up to a power of two: there are few statements for so many."""
+    known = list(values)
+    return known + known[-1:] * ((1 << (len(known) - 1).bit_length()) - len(known))
 
 
 class Prepared:

@@ -17,6 +17,7 @@ from delivery.feed import EndReason, Feed, FeedEnded
 from delivery.stream import Seat
 
 from .access import Door, group_deleted
+from .pace import RoundFailed
 from .reader import Shown
 from .refusals import ErrorCode, Lagging, Refusal
 
@@ -63,7 +64,7 @@ async def steadily(read: Callable[[], Awaitable[T]]) -> T:
     for attempt in range(READ_ATTEMPTS):
         try:
             return await read()
-        except Unavailable:
+        except (Unavailable, RoundFailed):
             pass
         except Refusal as refusal:
             if refusal.code is not ErrorCode.SERVICE_UNAVAILABLE:

@@ -10,7 +10,7 @@ from uuid_utils.compat import uuid7
 import failpoints
 from db import events, memberships, messages
 from db.engine import Transaction
-from db.events import GroupLog, Part
+from db.events import GroupLog
 from db.records import MESSAGE_KINDS, Group, GroupEventKind, Membership, Message, Standing
 from delivery.cohort import Cohort, Member
 from delivery.events import Event, Wants
@@ -21,7 +21,7 @@ from frozen import frozen
 from . import follows, mentions, text, threads
 from .access import Door, EventDoor, Operation, Viewer, judge, locked, readable
 from .cursors import Position, invalid_position, position
-from .filters import EVERY_EVENT, WINDOW, Filter
+from .filters import Filter
 from .following import (
     FeedFollowing,
     Following,
@@ -35,9 +35,9 @@ from .following import (
 from .pages import Page, PageRequest, behind_door, readable_of, requested
 from .reader import Shown, group_log, shown
 from .refusals import ErrorCode, Refusal, conflict, not_found
+from .resuming import Found, Place, find, part, sight
 from .services import Services
 
-REPLAY_BATCH = 100
 SHOWING, TURN = 150, 8_000  # deliveries of 1 µs: what it costs to show an event, and what others may wait for
 Join = Callable[[Seat, Viewer, Wants, str | None], None]
 """Takes over a live seat, with what is wanted of it and the last cursor that was sent."""
@@ -205,31 +205,24 @@ async def events_after(
         if isinstance(opened, Refusal):
             raise opened
         start = position(after, group_id)
-        await _check_row(transaction, start)
-        page = await events.after(transaction, group_id, start.seq, limit + 1, part=_part(only, start.seq))
+        nonces = {0: 0} | await events.nonces_at(transaction, group_id, [start.seq])
+        _check_row(start, nonces.get(start.seq))
+        page = await events.after(transaction, group_id, start.seq, limit + 1, part=part(only, start.seq))
         facts = await shown(transaction, page) if page else []
         if len(facts) > limit:
             return EventPage(facts[:limit], cursor_of(facts[limit - 1]), has_more=True)
-        if start.seq + WINDOW < opened.head_seq:
-            return EventPage(facts, await _cursor_at(transaction, group_id, start.seq + WINDOW), has_more=True)
+        if (seen := sight(start.seq)) < opened.head_seq:
+            return EventPage(facts, await _cursor_at(transaction, group_id, seen), has_more=True)
         return EventPage(facts, head_cursor(opened), has_more=False)
 
 
-def _part(only: Filter | None, seq: int) -> Part:
-    """What a read of the log after `seq` is asked for."""
-    only = only or EVERY_EVENT
-    return Part(only.kinds, only.sender_id, only.thread_id, only.mentioned_id, seq + WINDOW)
-
-
 async def _cursor_at(transaction: Transaction, group_id: UUID, seq: int) -> str:
-    nonce = await events.nonce_at(transaction, group_id, seq)
-    assert nonce is not None, "a log has no holes"
-    return Position(group_id, seq, nonce).encode()
+    nonces = await events.nonces_at(transaction, group_id, [seq])
+    return Position(group_id, seq, nonces[seq]).encode()  # a log has no holes
 
 
-async def _check_row(transaction: Transaction, start: Position) -> None:
+def _check_row(start: Position, nonce: int | None) -> None:
     """Raises CURSOR_INVALID unless the row that the cursor names is there with the same random bits."""
-    nonce = 0 if start.seq == 0 else await events.nonce_at(transaction, start.group_id, start.seq)
     if nonce != start.nonce:
         raise invalid_position()
 
@@ -344,51 +337,43 @@ class MessagesFollowing(FeedFollowing[Shown]):
 
         The seat is taken once the head is near, and before the head that it begins above is read.
         """
-        start = await steadily(lambda: self._checked(after))
+        batch, floor = await self._first_batch(after), None
         self.cursor = after
-        seq, floor = start.seq, None
-        while (floor is None or seq < floor) and not self.stopped:
-            await self._services.replays.turn()
-            batch = await self._batch(seq)
+        while not self.stopped:
             if self._seat is not None and floor is None:
                 floor = batch.group.head_seq
                 self._seat.begin(floor)
             for fact in batch.facts:
                 if floor is None or fact.event.seq <= floor:
                     yield fact
-            seq = batch.seen
+            if floor is not None and batch.seen >= floor:
+                return
             if self._seat is None and batch.is_last:
                 await self._sit()
+            batch = await self._batch(batch.seen)
 
-    async def _checked(self, after: str) -> Position:
+    async def _first_batch(self, after: str) -> _Batch:
         """Membership is judged first: a cursor tells nothing to somebody who may not read the group."""
-        async with self._services.read() as transaction:
-            await readable(transaction, self._viewer.id, self._group_id)
+        try:
             start = position(after, self._group_id)
-            await _check_row(transaction, start)
-            return start
+        except Refusal:
+            await steadily(self._readable)
+            raise
+        found = await self._found(Place(self._viewer.id, start.seq, begins=True))
+        group = judge(found.standing, Operation.READ).group
+        _check_row(start, found.nonce)
+        return _Batch(group, found.facts, found.seen)
 
     async def _batch(self, seq: int) -> _Batch:
-        """Judged by the present membership, which the statement that reads the events reads with them."""
-
-        async def read() -> _Batch:
-            async with self._services.read() as transaction:
-                page, membership = await events.after_as(
-                    transaction, self._viewer.id, self._group_id, seq, REPLAY_BATCH, part=_part(self._only, seq)
-                )
-                group = self._judged(Standing(page.group, membership) if page else None)
-                facts = await shown(transaction, page) if page else []
-                return _Batch(group, facts, self._seen(seq, facts, group.head_seq))
-
+        """Judged by the membership in the snapshot that the events are from."""
         try:
-            return await steadily(read)
+            found = await self._found(Place(self._viewer.id, seq))
+            return _Batch(self._judged(found.standing), found.facts, found.seen)
         except Refusal as refusal:
             raise end_of(refusal, self.cursor) from None
 
-    def _seen(self, seq: int, facts: Sequence[Shown], head_seq: int) -> int:
-        if len(facts) == REPLAY_BATCH:
-            return facts[-1].event.seq
-        return min(seq + WINDOW, head_seq)
+    async def _found(self, place: Place) -> Found:
+        return await steadily(lambda: find(self._services, self._group_id, place, self._only))
 
     def _judged(self, standing: Standing | None) -> Group:
         try:

@@ -1,7 +1,12 @@
-"""Turns for costly work: when one process begins it, and what it leaves room for. Knows nothing of what is done."""
+"""Turns for costly work: when one process begins it, and who shares it. Knows nothing of what is done."""
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from typing import Any, TypeVar
+
+Question = TypeVar("Question")
+Answer = TypeVar("Answer")
 
 
 class Pace:
@@ -50,3 +55,63 @@ class Turns:
         self._is_going = bool(self._waiting)
         if self._is_going:
             loop.call_soon(self._pass, loop, left - 1)
+
+
+class RoundFailed(Exception):
+    """The round that a question was in met a fault, which one of those who asked is told."""
+
+
+class Rounds(Turns):
+    """Turns, and questions that one turn answers for everybody who had asked before it came.
+
+    The more there is to do, the later a turn comes, and the more share it. No answer is older than its question.
+    """
+
+    def __init__(self, between: int) -> None:
+        super().__init__(between)
+        self._asked: dict[Hashable, list[tuple[Any, asyncio.Future[Any]]]] = {}  # for the next round of each kind
+
+    async def ask(
+        self,
+        kind: Hashable,
+        question: Question,
+        answer: Callable[[Sequence[Question]], Awaitable[Sequence[Answer | None]]],
+    ) -> Answer:
+        """Return the answer, when it is one's turn to go on with it.
+
+        All who ask for the same kind give the same `answer`. It is given questions, the oldest first, and gives to
+        each an answer, or None to one that has to wait for another turn; never to the first. What it raises the first
+        who asked raises, the others RoundFailed.
+        """
+        mine: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        asked = self._asked.setdefault(kind, [])
+        asked.append((question, mine))
+        if len(asked) == 1:
+            await self._answer_all(kind, asked, answer)
+            return mine.result()
+        found = await mine
+        await self.turn()
+        return found
+
+    async def _answer_all(
+        self,
+        kind: Hashable,
+        asked: list[tuple[Any, asyncio.Future[Any]]],
+        answer: Callable[[Sequence[Any]], Awaitable[Sequence[Any]]],
+    ) -> None:
+        """Done by the first who has asked: a round needs no task of its own."""
+        try:
+            try:
+                await self.turn()
+            finally:
+                del self._asked[kind]  # whoever asks from here on is in the next round
+            while waiting := [each for each in asked if not each[1].done()]:
+                answers = await answer([question for question, _ in waiting])
+                for (_, mine), found in zip(waiting, answers, strict=True):
+                    if found is not None and not mine.done():
+                        mine.set_result(found)
+                await self.turn()
+        finally:
+            for _, mine in asked[1:]:
+                if not mine.done():
+                    mine.set_exception(RoundFailed())

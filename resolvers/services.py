@@ -12,7 +12,7 @@ from delivery.stream import Streams
 from frozen import frozen
 from settings import Settings
 
-from .pace import Pace, Turns
+from .pace import Pace, Rounds
 from .passwords import Hasher
 from .refusals import unavailable
 
@@ -29,7 +29,7 @@ class Services:
     streams: Streams
     hasher: Hasher
     renewals: Pace = field(default_factory=lambda: Pace(RENEWALS_PER_SECOND))
-    replays: Turns = field(default_factory=lambda: Turns(TURNS_BETWEEN_REPLAYS))
+    replays: Rounds = field(default_factory=lambda: Rounds(TURNS_BETWEEN_REPLAYS))
 
     async def write(self, work: Callable[[Transaction], Coroutine[Any, Any, T]]) -> T:
         """One transaction that is announced after its commit. Raises SERVICE_UNAVAILABLE and what `work` raises."""

@@ -38,8 +38,8 @@ class _Answer:
 class Replays:
     """The answers of one process, the last ones of each question.
 
-    An answer is given again only to whoever would be shown the same: everybody reads and is judged for themselves, and
-    the message and the people that they read have to be those of the answer. What was read for it was read under
+    An answer is given again only to whoever would be shown the same: everybody is judged by themselves, and the message
+    and the people that were read for them have to be those of the answer. What was read for it was read under
     permissions that they have passed.
     """
 

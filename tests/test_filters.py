@@ -127,7 +127,7 @@ class Reader:
 async def test_a_filtered_stream_is_the_filtered_whole_live_and_over_reconnects_at_any_point(
     world: World, monkeypatch: pytest.MonkeyPatch, seed: int, window: int
 ) -> None:
-    monkeypatch.setattr("resolvers.messages.WINDOW", window)
+    monkeypatch.setattr("resolvers.resuming.WINDOW", window)
     random = Random(seed)
     people = await world.users("ada", "bob", "cyd")
     group_id = await world.group(*people)
@@ -151,7 +151,7 @@ async def test_a_filtered_stream_is_the_filtered_whole_live_and_over_reconnects_
 async def test_from_any_cursor_a_filter_gives_the_filtered_rest_replayed_and_polled(
     world: World, monkeypatch: pytest.MonkeyPatch, window: int
 ) -> None:
-    monkeypatch.setattr("resolvers.messages.WINDOW", window)
+    monkeypatch.setattr("resolvers.resuming.WINDOW", window)
     people = await world.users("ada", "bob", "cyd")
     stranger = await world.user()
     group_id = await world.group(*people)

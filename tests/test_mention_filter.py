@@ -154,7 +154,7 @@ async def folded(person: Person, group_id: str, after: str) -> list[str]:
 async def test_whatever_is_edited_the_filter_is_the_same_live_replayed_and_polled_and_folds_to_the_truth(
     world: World, monkeypatch: pytest.MonkeyPatch, seed: int, window: int
 ) -> None:
-    monkeypatch.setattr("resolvers.messages.WINDOW", window)
+    monkeypatch.setattr("resolvers.resuming.WINDOW", window)
     random = Random(seed)
     people = await world.users("ada", "bob", "cyd")
     group_id = await world.group(*people)

@@ -176,7 +176,7 @@ async def shown_slowly(
         with bench.reads.held(LOADER) as nested:
             yield await socket.subscribe(LAST, variables), nested
     else:
-        with bench.reads.held(LOADER) as nested, bench.reads.held(STREAM, skip=3) as seat:
+        with bench.reads.held(LOADER) as nested, bench.reads.held(STREAM, skip=2) as seat:
             following = await socket.subscribe(LAST, variables)
             await seat.reached()
             await send(ada, group_id, "while a member")
@@ -513,13 +513,13 @@ async def test_a_stream_from_now_on_is_whole_from_its_first_event_whatever_races
 async def test_a_replay_is_judged_by_present_membership_in_each_batch(
     bench: Bench, version: Version, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("resolvers.messages.REPLAY_BATCH", 2)
+    monkeypatch.setattr("resolvers.resuming.REPLAY_BATCH", 2)
     with version.judged() as violations:
         ada, bob = await bench.world.users("ada", "bob")
         group_id = await bench.world.group(ada, bob)
         after = await bob.head(group_id)
         await send(ada, group_id, *"abcdef")
-        with bench.reads.held(STREAM, skip=3) as second_batch:
+        with bench.reads.held(STREAM, skip=2) as second_batch:
             following = await (await bob.socket()).subscribe(LAST, {"groupId": group_id, "after": after})
             await second_batch.reached()
             await remove(ada, group_id, bob)

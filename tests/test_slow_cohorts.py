@@ -171,7 +171,7 @@ async def test_who_joins_a_cohort_that_is_behind_is_shown_nothing_twice(bench: B
             await talk(ada, group_id, "the first")
             await leader.reached()
             variables = {"groupId": group_id, "after": await bob.head(group_id)}
-            with bench.reads.held(LOADER) as own, bench.reads.held(STREAM, skip=3) as seat:
+            with bench.reads.held(LOADER) as own, bench.reads.held(STREAM, skip=2) as seat:
                 late = await (await cyd.socket()).subscribe(NESTED, variables)
                 await seat.reached()
                 await talk(ada, group_id, "replayed")

@@ -84,7 +84,8 @@ async def values_of(world: World) -> Mapping[str, Any]:
         "root": ids.message(message_id), "root_id_0": ids.message(message_id), "root_id_1": ids.user(bob.id),
         "username_0": ada.username, "username_1": "nobody", "thread": ids.message(message_id), "emoji": "tada",
         "digest": digest(bob.token), "date": datetime.now(UTC), "seq": 0, "below": 100, "up_to": 100, "limit": 10,
-        "rows": 10, "created_at": datetime.now(UTC),
+        "rows": 10, "seq_0": 1, "seq_1": 2, "user_id_0": ids.user(ada.id), "user_id_1": ids.user(bob.id),
+        "created_at": datetime.now(UTC),
     }  # fmt: skip
 
 
@@ -107,6 +108,7 @@ def reads() -> Mapping[str, Statement]:
         "reactions": reactions._many(2), "unread": unread._many(2), "first unread": unread._firsts(2),
         "since a date": history._since(3), "threads": threads._many(2), "follows": follows._many(2),
         "named": mentions._named(2), "seen by": unread._shared(2),
+        "of users": memberships._of_users(2), "nonces": events._nonces_at(2),
     }  # fmt: skip
     return found | after | several | rest
 

@@ -3,7 +3,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import repeat
@@ -19,7 +19,7 @@ from db.events import GroupLog, UserLogs
 from db.records import Group, MemberRole, Membership, MembershipStatus, Message, Standing, User
 from db.statements import Statement, Values
 from db.transactions import LoopTransaction
-from resolvers import access, reader
+from resolvers import access, reader, resuming
 from resolvers import groups as deleting
 from resolvers import messages as sending
 from resolvers.access import Operation, Viewer, judge
@@ -267,12 +267,12 @@ DATES_EVENTS_WHEN_IT_SHOWS_THEM = Version(
 # Rule 9
 
 
-async def _check_that_the_row_is_there(transaction: Transaction, start: Position) -> None:
-    if start.seq and await events.nonce_at(transaction, start.group_id, start.seq) is None:
+def _check_that_the_row_is_there(_: Position, nonce: int | None) -> None:
+    if nonce is None:
         raise invalid_position()
 
 
-async def _check_nothing(*_: object) -> None:
+def _check_nothing(*_: object) -> None:
     pass
 
 
@@ -292,19 +292,19 @@ INVITED_PEOPLE_READ = Version(
     "invited people read", (("resolvers.access.ALLOWED", {**_allowed, Operation.READ: _pending_too}),)
 )
 
-_after, _after_as = events.after, events.after_as
+_read_on = resuming.read_on
 
 
-async def _after_joining(
-    transaction: Transaction, user_id: UUID, group_id: UUID, seq: int, limit: int, **options: Any
-) -> tuple[Any, Any]:
-    membership = await memberships.get(transaction, group_id, user_id)
-    joined = membership.joined_seq or 0 if membership else 0
-    return await _after_as(transaction, user_id, group_id, max(seq, joined), limit, **options)
+async def _read_on_after_joining(services: Any, group_id: UUID, places: Sequence[resuming.Place], only: Any) -> Any:
+    async with services.read() as transaction:
+        members = await memberships.of_users(transaction, group_id, {place.user_id for place in places})
+    joined = {user_id: membership.joined_seq or 0 for user_id, membership in members.items()}
+    later = [replace(place, seq=max(place.seq, joined.get(place.user_id, 0))) for place in places]
+    return await _read_on(services, group_id, later, only)
 
 
 SHOWS_ONLY_WHAT_CAME_AFTER_JOINING = Version(
-    "shows only what came after joining", (("db.events.after_as", _after_joining),)
+    "shows only what came after joining", (("resolvers.resuming.read_on", _read_on_after_joining),)
 )
 
 # Rule 11

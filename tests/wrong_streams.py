@@ -226,9 +226,8 @@ READS_THE_HEAD_AFTER_THE_JUDGEMENT = Version(
 
 
 async def _replay_and_then_sit(self: MessagesFollowing, after: str) -> AsyncGenerator[Shown]:
-    start = await self._checked(after)
+    batch = await self._first_batch(after)
     self.cursor = after
-    batch = await self._batch(start.seq)
     for fact in batch.facts:
         yield fact
     seat = await self._sit()

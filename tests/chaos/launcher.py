@@ -24,12 +24,12 @@ from starlette.types import Scope
 from commands import main
 from db import sqlite
 from db.engine import Database
-from delivery import stream
+from delivery import cohort, stream
 from delivery.bus import Bus
 from delivery.feed import Feed
 from delivery.link import Timing
 from delivery.stream import Streams
-from resolvers import messages
+from resolvers import resuming
 from resolvers.services import Services
 from schema import endpoint
 from schema.socket import SocketEndpoint
@@ -125,7 +125,7 @@ def _watch(life: Life) -> None:
     Bus.__init__.__defaults__ = (TIMING,)
     endpoint.BODY_SECONDS = BODY_SECONDS
     if rows := life.control.rows:
-        stream.BATCH = messages.REPLAY_BATCH = rows
+        stream.BATCH = cohort.BATCH = resuming.REPLAY_BATCH = rows
 
 
 def _move_the_clock(life: Life) -> None:

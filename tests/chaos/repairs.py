@@ -56,7 +56,7 @@ async def _judged_before_the_lock(
     return GroupLog(transaction, locked), membership
 
 
-async def _any_row(*_: object) -> None:
+def _any_row(*_: object) -> None:
     """What a cursor without random bits is checked against."""
 
 
