@@ -43,7 +43,7 @@ class Member:
         self.cohort = cohort
         self.seat = seat
         self.outlet = outlet
-        self.floor = max(seat.floor, seat.stream.applied)
+        self.floor = seat.floor
         self.ending = NEVER
         self.last: Event | None = None  # that was sent
 
@@ -70,6 +70,9 @@ class Member:
             self.outlet.end(why, self.last)
 
 
+Empty = Callable[["Cohort"], None]
+
+
 class Cohort:
     """The events that wait to be shown to its members: BATCH of them, and ends, at most.
 
@@ -78,28 +81,41 @@ class Cohort:
 
     A stream offers it each event once, however many are in it (measured with 1,000: to ask each of them on the way in
     and again on the way out took a third of the time of a delivery).
+
+    It begins `after` some seq, behind its stream or not. `shown` is up to where its log was handed out to be shown:
+    whoever has got that much may join. Whenever nothing waits it asks `meet` whether there is another cohort for its
+    members to go on in, which has not come further.
     """
 
-    def __init__(self, stream: Stream, wants: Wants, empty: Callable[[], None]) -> None:
+    def __init__(
+        self, stream: Stream, after: int, wants: Wants, meet: Callable[["Cohort"], "Cohort | None"], empty: Empty
+    ) -> None:
         self._stream = stream
         self._wants = wants
+        self._meet = meet
         self._empty = empty
         self._members: dict[Member, None] = {}
         self._waiting: deque[tuple[Event, list[Member]]] = deque()  # with those whom an end is for
         self._arrived = asyncio.Event()
-        self._taken = stream.applied  # the log up to here was shown, waits, or is not wanted
-        self._is_behind = False
+        self._taken = after  # the log up to here was shown, waits, or is not wanted
         self._overdue: asyncio.TimerHandle | None = None
+        self.is_behind = after < stream.applied
+        self.shown = after
 
     def __len__(self) -> int:
         return len(self._members)
 
     def join(self, seat: Seat, outlet: Outlet) -> Member:
-        """From here on the seat's events come through this cohort: it has got what the stream has handed out."""
+        """From here on the seat's events come through this cohort. Its floor is not below what was shown."""
         member = Member(self, seat, outlet)
-        self._members[member] = None
-        seat.follow_in(self, member)
+        self.admit(member)
         return member
+
+    def admit(self, member: Member) -> None:
+        """Here, or from another cohort: nothing of this one at or below the member's floor is for it."""
+        member.cohort = self
+        self._members[member] = None
+        member.seat.follow_in(self, member)
 
     def leave(self, member: Member) -> None:
         if member not in self._members:
@@ -107,12 +123,12 @@ class Cohort:
         del self._members[member]
         if not self._members:
             self._arrived.set()
-            self._empty()
+            self._empty(self)
 
     def take(self, event: Event) -> None:
         """An event that ends nobody's right to follow. Never waits."""
-        self._is_behind = self._is_behind or len(self._waiting) >= BATCH
-        if not self._is_behind:
+        self.is_behind = self.is_behind or len(self._waiting) >= BATCH
+        if not self.is_behind:
             self._take(event)
 
     def _take(self, event: Event) -> None:
@@ -156,17 +172,30 @@ class Cohort:
         while self._members:
             if self._waiting:
                 event, ended = self._waiting.popleft()
-                return event, ended or list(self._members)
-            if self._is_behind:
+                if ended:
+                    return event, ended
+                self.shown = event.seq
+                return event, list(self._members)
+            self.shown = max(self.shown, self._taken)
+            if other := self._meet(self):
+                self._go_on_in(other)
+            elif self.is_behind:
                 await self._catch_up()
             else:
                 self._arrived.clear()
                 await self._arrived.wait()
         return None
 
+    def _go_on_in(self, other: "Cohort") -> None:
+        members, self._members = self._members, {}
+        for member in members:
+            member.floor = max(member.floor, self.shown)
+            other.admit(member)
+        self._empty(self)
+
     async def _catch_up(self) -> None:
-        """Read on where the cohort has let go, until it is where the stream is."""
+        """Read on where the cohort is, or has let go, until it is where the stream is."""
         if batch := await self._stream.read(self._taken):
             for event in batch.events:
                 self._take(event)
-            self._is_behind = bool(batch.events) and self._taken < self._stream.applied
+            self.is_behind = bool(batch.events) and self._taken < self._stream.applied

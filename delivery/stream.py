@@ -89,13 +89,13 @@ class Seat:
             self.offer(event)
 
     def follow_in(self, crowd: Crowd, listener: Listener) -> None:
-        """From here on a live seat's events come through the crowd; `listener` hears of its end. What is at or below
-        `floor` may come through the crowd too, and is not for this seat.
+        """From here on a live seat's events come through the crowd, or through this one in place of another; `listener`
+        hears of its end. What is at or below `floor` may come through the crowd too, and is not for this seat.
         """
         self.listener = listener
         if not self.left:
-            self.crowd = crowd
             self.stream.gather(self, crowd)
+            self.crowd = crowd
 
     async def begin_from(self, floor: int) -> None:
         """Go live above a `floor` that the stream may have passed: what lies between is read for this seat alone.
@@ -180,18 +180,21 @@ class Stream:
         return seat
 
     def gather(self, seat: Seat, crowd: Crowd) -> None:
-        del self._alone[seat]
+        self._scatter(seat)
         self._crowds[crowd] = self._crowds.get(crowd, 0) + 1
 
-    def leave(self, seat: Seat) -> None:
-        if seat not in self._seats:
-            return
-        del self._seats[seat]
+    def _scatter(self, seat: Seat) -> None:
         self._alone.pop(seat, None)
         if seat.crowd is not None:
             self._crowds[seat.crowd] -= 1
             if not self._crowds[seat.crowd]:
                 del self._crowds[seat.crowd]
+
+    def leave(self, seat: Seat) -> None:
+        if seat not in self._seats:
+            return
+        del self._seats[seat]
+        self._scatter(seat)
         if not self._seats:
             self._owner.forget(self)
 

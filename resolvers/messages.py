@@ -261,7 +261,7 @@ class MessagesFollowing(FeedFollowing[Shown]):
     """One subscriber of a group's messages: what was missed after a cursor, then what comes, without a gap and without
     a double.
 
-    With `join` these events end where nothing waits any more: what comes later comes through the cohort that is
+    With `join` these events end at the head that was read last: what comes later comes through the cohort that is
     joined, and `live_end` says what its end means. With `only` the rest is left out, wherever it comes from; what ends
     the subscription never is.
     """
@@ -301,18 +301,19 @@ class MessagesFollowing(FeedFollowing[Shown]):
                 yield fact
                 failpoints.reach("mid_replay")
                 await self._services.replays.turn()  # long replays, or many, leave room for live traffic
-        while self._join is None or not self._feed.is_idle:
-            event = await self._next()
-            if event is None:
-                return
+        if self._join is not None and self._seat is not None and not (self.stopped or self._seat.left):
+            self._hand_over(self._seat, self._join)
+            return
+        while event := await self._next():
             if event.ends_for(self._viewer.id):
                 raise end_shown(event.fact, self.cursor)
             yield event.fact
-        self._hand_over(self._join)
 
-    def _hand_over(self, join: Join) -> None:
-        assert self._seat is not None
-        seat, self._seat = self._seat, None
+    def _hand_over(self, seat: Seat, join: Join) -> None:
+        """What waits here comes again through the cohort, which begins at the seat's floor."""
+        if self._feed.is_idle:
+            seat.floor = max(seat.floor, seat.stream.applied)
+        self._seat = None
         join(seat, self._viewer, self._shows, self.cursor)
 
     async def _begin_now(self) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -139,23 +139,40 @@ class Cohorts:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._cohorts: dict[Key, Cohort] = {}
+        self._cohorts: dict[Key, list[Cohort]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def join(self, asked: Asked, seat: Seat, viewer: Viewer, wants: Wants, outlet: Outlet) -> Member:
-        """Whoever asked the same of the same stream, the place to begin aside, is in one cohort: they want the same."""
+        """Whoever asked the same of the same stream, the place to begin at aside, is in one cohort: they want the same.
+
+        Who comes back while much is going on finds that one further on than they are. A second cohort then takes them
+        along, and all who come back with them, until it is where the first is. Each by themselves they came no nearer
+        with 1,000 of them and 20 events a second.
+        """
         one = viewer if asked.shared.of_viewer else None
         key = seat.stream, asked.question, one and one.id
-        cohort = self._cohorts.get(key)
-        if cohort is None:
-            cohort = self._cohorts[key] = Cohort(seat.stream, wants, partial(self._forget, key))
-            task = asyncio.create_task(self._lead(cohort, asked, one))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        fitting = no_further(self._cohorts.get(key, ()), seat.floor)
+        cohort = max(fitting, key=lambda each: each.shown, default=None) or self._begin(key, asked, seat, one, wants)
         return cohort.join(seat, outlet)
 
-    def _forget(self, key: Key) -> None:
-        del self._cohorts[key]
+    def _begin(self, key: Key, asked: Asked, seat: Seat, viewer: Viewer | None, wants: Wants) -> Cohort:
+        cohort = Cohort(seat.stream, seat.floor, wants, partial(self._older, key), partial(self._forget, key))
+        self._cohorts.setdefault(key, []).append(cohort)
+        task = asyncio.create_task(self._lead(cohort, asked, viewer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return cohort
+
+    def _older(self, key: Key, cohort: Cohort) -> Cohort | None:
+        """Another one that is no further and keeps up."""
+        same = self._cohorts[key]
+        older = no_further(same[: same.index(cohort)], cohort.shown)
+        return next((each for each in older if not each.is_behind), None)
+
+    def _forget(self, key: Key, cohort: Cohort) -> None:
+        self._cohorts[key].remove(cohort)
+        if not self._cohorts[key]:
+            del self._cohorts[key]
 
     async def stop(self) -> None:
         """After the last subscriber has gone."""
@@ -172,6 +189,11 @@ class Cohorts:
                     result = await show(message_event(context.show(viewer, shared), fact))
                     if await shared.settle(faulty=any(map(is_fault, result.errors or ()))):
                         _hand_out(shared, result)
+
+
+def no_further(cohorts: Sequence[Cohort], seq: int) -> Sequence[Cohort]:
+    """Those in which whoever has got everything up to there misses nothing."""
+    return [each for each in cohorts if each.shown <= seq]
 
 
 def _hand_out(shared: SharedMessages, result: ExecutionResult) -> None:

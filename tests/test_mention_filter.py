@@ -81,7 +81,7 @@ async def test_who_filters_by_the_same_person_shares_each_event(world: World) ->
     head = await ada.head(group_id)
     streams = [await follow(person, group_id, head, {"mentions": bob.id}) for person in (ada, bob)]
     other = await follow(ada, group_id, head, {"mentions": ada.id})
-    await eventually(lambda: sorted(cohorts(world.server).values()) == [1, 2])
+    await eventually(lambda: sorted(cohorts(world.server)) == [1, 2])
     sent = await send(ada, group_id, f"@{bob.username}")
     assert [(await stream.event())["message"]["id"] for stream in streams] == [sent["id"]] * 2
     await other.nothing()

@@ -163,7 +163,7 @@ async def test_every_way_of_reading_shows_the_mentions_of_the_content_that_it_sh
     begin = await start(ada, group_id)
     given = {"groupId": group_id, "after": begin}
     streams = [await (await person.socket()).subscribe(FOLLOW, given) for person in (ada, bob)]
-    await eventually(lambda: list(cohorts(world.server).values()) == [2])
+    await eventually(lambda: cohorts(world.server) == [2])
     sent = await send(ada, group_id, f"👋 @{bob.username}", "once")
     assert await send(ada, group_id, f"👋 @{bob.username}", "once") == sent
     edited = await edit(ada, sent, f"@all, or @{cyd.username}")

@@ -120,7 +120,7 @@ async def test_whoever_shares_an_execution_is_shown_the_counts_and_whoever_asks_
     given = {"groupId": group_id, "after": await ada.head(group_id)}
     together = [await (await person.socket()).subscribe(FOLLOW, given) for person in (bob, cyd)]
     own = [await (await person.socket()).subscribe(FOLLOW_OWN, given) for person in (bob, cyd)]
-    await eventually(lambda: sorted(cohorts(world.server).values()) == [1, 1, 2])
+    await eventually(lambda: sorted(cohorts(world.server)) == [1, 1, 2])
     await add(bob, await world.send(ada, group_id))
     for stream in together:
         assert (await read(stream, 2))[1]["message"]["reactions"] == [{"emoji": THUMB, "count": 1}]

@@ -15,6 +15,7 @@ import pytest
 from delivery.bus import Bus
 from delivery.events import Event, Hint
 from delivery.feed import Feed
+from delivery.latest import Latest
 from delivery.stream import CHANNELS, READ_ATTEMPTS, Streams
 from schema import ids
 from tests import wrong_streams as wrong
@@ -30,7 +31,7 @@ from tests.harness import (
     eventually,
     running_tasks,
 )
-from tests.inside import is_live
+from tests.inside import followers, is_live
 from tests.interleavings import LOG, NEVER, PEOPLE, Interleaving, Listener, StuckLog, turns
 from tests.sabotage import (
     Bench,
@@ -798,27 +799,50 @@ async def test_a_mistake_in_a_nullable_field_travels_with_the_event_and_one_that
 # The outbox
 
 
+def small_feed(_: int, wants: Callable[[Event], bool], latest: Latest | None = None) -> Feed:
+    return Feed(3, wants, latest)
+
+
 @against(wrong.FEEDS_WITHOUT_BOUND)
-async def test_a_subscriber_that_lags_too_far_is_closed_and_resumes_where_it_was(
+async def test_who_follows_their_groups_and_lags_too_far_is_closed(
     bench: Bench, version: Version, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def small_feed(_: int, wants: Callable[[Event], bool]) -> Feed:
-        return Feed(3, wants)
-
-    monkeypatch.setattr("resolvers.messages.Feed", small_feed)
+    monkeypatch.setattr("resolvers.news.Feed", small_feed)
     with version.judged() as violations:
         ada, bob = await bench.world.users("ada", "bob")
         group_id = await bench.world.group(ada, bob)
-        after = await bob.head(group_id)
-        async with shown_slowly(bench, "met", ada, bob, group_id) as (following, nested):
+        following = await (await bob.socket()).subscribe("subscription { myGroupEvents { group { lastMessage { id } } } }")
+        await eventually(lambda: followers(bob.server, ids.group(group_id)))
+        with bench.reads.held(LOADER) as nested:
+            for name in ("a", "b", "c", "d", "e"):
+                await rename(ada, group_id, name)
             await nested.reached()
-            await send(ada, group_id, *"bcdef", FENCE)
-            nested.release()
-            if (code := await close_code(until_fence(following))) != 1013:
-                violations.append(f"a lagging subscriber was fed: {code}")
-        again = await (await bob.socket()).subscribe(LAST, {"groupId": group_id, "after": after})
-        events, _ = await until_fence(again)
-        assert [event["message"]["content"] for event in events] == ["while a member", *"bcdef"]
+        try:
+            async with asyncio.timeout(PATIENCE):
+                code = await close_code(_read_for_ever(following))
+        except TimeoutError:
+            code = None
+        if code != 1013:
+            violations.append(f"a lagging subscriber was fed: {code}")
+
+
+async def _read_for_ever(following: Subscription) -> None:
+    while True:
+        await following.event()
+
+
+async def test_more_than_waits_for_one_who_catches_up_ends_nothing_and_nothing_is_lost(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resolvers.messages.Feed", small_feed)
+    ada, bob = await bench.world.users("ada", "bob")
+    group_id = await bench.world.group(ada, bob)
+    async with shown_slowly(bench, "met", ada, bob, group_id) as (following, nested):
+        await nested.reached()
+        await send(ada, group_id, *"bcdef", FENCE)
+        nested.release()
+        events, code = await until_fence(following)
+    assert ([event["message"]["content"] for event in events], code) == (["while a member", *"bcdef"], "OK")
 
 
 @only_on("postgres")

@@ -11,11 +11,12 @@ import pytest
 
 from delivery.cohort import Cohort, Member
 from delivery.events import Event
-from resolvers.messages import SharedMessages
+from resolvers.messages import MessagesFollowing, SharedMessages
+from resolvers.reader import Shown
 from schema import ids
 from tests import wrong_streams as wrong
 from tests.harness import GraphQLFailure, Person, Server, Stack, Subscription, eventually
-from tests.inside import is_live
+from tests.inside import cohorts, is_live
 from tests.sabotage import Bench, Version, against, quiet_server
 
 CONTENT = "subscription ($groupId: ID!, $after: String) { groupMessages(groupId: $groupId, after: $after) { %s } }"
@@ -161,7 +162,7 @@ async def test_what_a_cohort_reads_before_its_stream_does_is_shown_to_no_one_who
             violations.append(f"then there came {rest}")
 
 
-@against(wrong.BEGINS_WHERE_IT_SAT_DOWN)
+@against(wrong.BEGINS_ANYWHERE)
 async def test_who_joins_a_cohort_that_is_behind_is_shown_nothing_twice(bench: Bench, version: Version) -> None:
     with version.judged() as violations:
         ada, bob, cyd = await bench.world.users("ada", "bob", "cyd")
@@ -195,3 +196,42 @@ async def test_faults_while_a_cohort_reads_what_it_let_go_lose_nothing(bench: Be
             await nested.reached()
         assert await came(stream) == ([*BURST, "the last"], "OK")
     assert len(faults) == 3
+
+
+@against(wrong.GOES_WITH_WHOM_IT_MEETS)
+async def test_who_comes_back_while_much_goes_on_is_taken_along_and_soon_in_one_cohort_with_the_others(
+    bench: Bench, version: Version, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their replays are over, and the cohort that is there has come further."""
+    gate, replay, over = asyncio.Event(), MessagesFollowing._replay, list[MessagesFollowing]()
+
+    async def gated(self: MessagesFollowing, after: str) -> AsyncIterator[Shown]:
+        async for fact in replay(self, after):
+            yield fact
+        if not gate.is_set():
+            over.append(self)
+            await gate.wait()
+
+    with version.judged() as violations:
+        ada, bob, *late = await bench.world.users("ada", "bob", "cyd", "dan")
+        group_id = await bench.world.group(ada, bob, *late)
+        first = await live(bob, group_id, PLAIN)
+        monkeypatch.setattr(MessagesFollowing, "_replay", gated)
+        after, streams = await bob.head(group_id), list[Subscription]()
+        for number, person in enumerate(late, start=1):
+            await talk(ada, group_id, f"missed {number}")
+            variables = {"groupId": group_id, "after": after}
+            streams.append(await (await person.socket()).subscribe(PLAIN, variables))
+            await eventually(lambda: len(over) == number)  # noqa: B023  # before the next number
+        await talk(ada, group_id, *BURST)
+        everything = ["missed 1", "missed 2", *BURST]
+        assert await came(first, BURST[-1]) == (everything, "OK")
+        gate.set()
+        for found in await asyncio.gather(*(came(each, BURST[-1]) for each in streams)):
+            if found != (everything, "OK"):
+                violations.append(f"there came {found}")
+        await eventually(lambda: cohorts(bob.server) == [3])
+        await talk(ada, group_id, "the last")
+        for found in await asyncio.gather(*map(came, (first, *streams))):
+            if found != (["the last"], "OK"):
+                violations.append(f"then there came {found}")

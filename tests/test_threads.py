@@ -328,7 +328,7 @@ async def test_whoever_shares_an_execution_is_shown_the_threads(world: World) ->
     group_id = await world.group(ada, bob, cyd)
     given = {"groupId": group_id, "after": await ada.head(group_id)}
     streams = [await (await person.socket()).subscribe(FOLLOW, given) for person in (bob, cyd)]
-    await eventually(lambda: list(cohorts(world.server).values()) == [2])
+    await eventually(lambda: cohorts(world.server) == [2])
     root = await world.send(ada, group_id)
     await reply(bob, group_id, root)
     for stream in streams:

@@ -359,7 +359,7 @@ KEEPS_WHATEVER_COMES = Version("keeps whatever comes", (("delivery.cohort.Cohort
 
 
 async def _go_on_without(self: Cohort) -> None:
-    self._is_behind = False
+    self.is_behind = False
 
 
 FORGETS_WHAT_IT_LET_GO = Version(
@@ -371,7 +371,7 @@ async def _read_once_more(self: Cohort) -> None:
     if batch := await self._stream.read(self._taken):
         for event in batch.events:
             self._take(event)
-    self._is_behind = False
+    self.is_behind = False
 
 
 STOPS_READING_TOO_SOON = Version(
@@ -390,18 +390,21 @@ TAKES_WHAT_IT_HAS = Version("takes what it has", (("delivery.cohort.Cohort._take
 _begin_member = Member.__init__
 
 
-def _begin_where_it_sat_down(self: Member, cohort: Cohort, seat: Seat, outlet: Any) -> None:
+def _begin_anywhere(self: Member, cohort: Cohort, seat: Seat, outlet: Any) -> None:
     _begin_member(self, cohort, seat, outlet)
-    self.floor = seat.floor
+    self.floor = 0
+
+
+def _whichever(cohorts: Sequence[Cohort], _: int) -> Sequence[Cohort]:
+    return cohorts
 
 
 def _do_nothing(_: Cohort) -> None:
     pass
 
 
-BEGINS_WHERE_IT_SAT_DOWN = Version(
-    "begins where it sat down", (("delivery.cohort.Member.__init__", _begin_where_it_sat_down),)
-)
+BEGINS_ANYWHERE = Version("begins anywhere", (("delivery.cohort.Member.__init__", _begin_anywhere),))
+GOES_WITH_WHOM_IT_MEETS = Version("goes with whom it meets", (("schema.cohorts.no_further", _whichever),))
 WAITS_FOR_ITS_TURN = Version("waits for its turn", (("delivery.cohort.Cohort._end_overdue", _do_nothing),))
 
 
