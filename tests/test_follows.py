@@ -1,7 +1,6 @@
 """Following threads: who does and from where on, exact counts of what is unread in them, and all of one's devices."""
 
 import asyncio
-import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -235,59 +234,6 @@ async def test_each_viewer_of_an_event_is_shown_what_the_thread_is_to_them(world
     expected = [following(root["seq"], 1), following(sent["seq"], 0), NOT_FOLLOWED]
     for stream, wanted in zip(streams, expected, strict=True):
         assert (await stream.event())["message"]["threadRoot"]["thread"] == {field: wanted[field]}
-
-
-@pytest.mark.parametrize("seed", range(3))
-async def test_what_is_unread_is_what_counting_gives_after_any_sequence(world: World, seed: int) -> None:
-    people = await world.users("ada", "bob", "cyd")
-    group_id = await world.group(*people)
-    chance, head = random.Random(seed), 0
-    roots = [await world.send(chance.choice(people), group_id) for _ in range(2)]
-    threads: dict[str, list[tuple[int, str]]] = {root["id"]: [] for root in roots}
-    kept: dict[tuple[str, str], int] = {}
-    by_id = {person.id: person for person in people}
-    for _ in range(40):
-        person, root = chance.choice(people), chance.choice(roots)
-        key, replies = (person.id, root["id"]), threads[root["id"]]
-        match chance.choice(["reply", "reply", "delete", "follow", "unfollow", "mark", "mark"]):
-            case "reply":
-                sent = await reply(person, group_id, root)
-                if not replies and "began" not in root:
-                    kept.setdefault(
-                        (root["sender"]["id"], root["id"]),
-                        root["seq"] if root["sender"]["id"] != person.id else sent["seq"],
-                    )
-                root["began"] = True
-                kept.setdefault(key, sent["seq"])
-                replies.append((sent["seq"], person.id))
-                root.setdefault("sent", {})[sent["seq"]] = sent["id"]
-                head = sent["seq"]
-            case "delete" if replies:
-                gone = chance.choice(replies)
-                await by_id[gone[1]].run("DeleteMessage", input={"messageId": root["sent"][gone[0]]})
-                replies.remove(gone)
-                head += 1
-            case "follow" if "began" in root:
-                await follow(person, root)
-                kept.setdefault(key, head)
-            case "unfollow":
-                await unfollow(person, root)
-                kept.pop(key, None)
-            case "mark" if key in kept:
-                place = chance.randint(1, head)
-                await mark(person, root, place)
-                kept[key] = max(kept[key], place)
-            case _:
-                continue
-        for reader in people:
-            read_seq = kept.get((reader.id, root["id"]))
-            unread = sum(seq > (read_seq or 0) and sender != reader.id for seq, sender in replies)
-            if "began" in root:
-                wanted = NOT_FOLLOWED if read_seq is None else following(read_seq, unread)
-                assert await own(reader, root) == wanted
-
-
-# The list
 
 
 async def test_ones_threads_come_most_recently_active_first_with_what_is_unread(world: World) -> None:
