@@ -177,7 +177,7 @@ class Cohort:
                 self.shown = event.seq
                 return event, list(self._members)
             self.shown = max(self.shown, self._taken)
-            if other := self._meet(self):
+            if (other := self._meet(self)) is not None:
                 self._go_on_in(other)
             elif self.is_behind:
                 await self._catch_up()

@@ -152,7 +152,9 @@ class Cohorts:
         one = viewer if asked.shared.of_viewer else None
         key = seat.stream, asked.question, one and one.id
         fitting = no_further(self._cohorts.get(key, ()), seat.floor)
-        cohort = max(fitting, key=lambda each: each.shown, default=None) or self._begin(key, asked, seat, one, wants)
+        cohort = max(fitting, key=lambda each: each.shown, default=None)
+        if cohort is None:
+            cohort = self._begin(key, asked, seat, one, wants)
         return cohort.join(seat, outlet)
 
     def _begin(self, key: Key, asked: Asked, seat: Seat, viewer: Viewer | None, wants: Wants) -> Cohort:

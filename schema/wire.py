@@ -119,9 +119,13 @@ class Departures:
         self._wires.append(wire)
 
     def _leave(self) -> None:
-        wires, self._wires = self._wires, []
-        for wire in wires:
-            wire.flush()
+        wires, self._wires = iter(self._wires), []
+        try:
+            for wire in wires:
+                wire.flush()
+        finally:
+            for wire in wires:  # those after one that failed
+                self.add(wire)
 
 
 class Wire(asyncio.Protocol):

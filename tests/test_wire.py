@@ -74,7 +74,7 @@ def ended() -> Generator[None]:
         wire.connection_lost(None)
 
 
-def connected() -> tuple[Wire, Ear, Transport]:
+def connected(departures: Departures | None = None) -> tuple[Wire, Ear, Transport]:
     """A connection that nobody is at the other end of."""
     ear, transport, writable = Ear(), Transport(), asyncio.Event()
     writable.set()
@@ -82,7 +82,7 @@ def connected() -> tuple[Wire, Ear, Transport]:
     handshake = SimpleNamespace(
         transport=transport, connections=CONNECTIONS, tasks=set(), config=config, writable=writable
     )
-    return Wire(cast("FrameProtocol", handshake), Departures(), lambda _: ear), ear, transport
+    return Wire(cast("FrameProtocol", handshake), departures or Departures(), lambda _: ear), ear, transport
 
 
 def frame(opcode: Opcode, payload: bytes, *, fin: bool = True) -> bytes:
@@ -228,6 +228,24 @@ async def test_a_close_comes_after_what_was_written_before_it(whose: str) -> Non
     assert transport.written == sent("last") + Frame(Opcode.CLOSE, Close(1000, "").serialize()).serialize(mask=False)
     await asyncio.sleep(0)
     assert transport.writes == 2
+
+
+def fail(_: bytes) -> None:
+    raise ZeroDivisionError
+
+
+async def test_a_connection_that_fails_holds_up_none_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    faults: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, fault: faults.append(fault["exception"]))
+    departures = Departures()
+    wires = [connected(departures) for _ in range(3)]
+    monkeypatch.setattr(wires[1][2], "write", fail)
+    for wire, _, _ in wires:
+        wire.write_text(b"said")
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert [transport.written for _, _, transport in wires] == [sent("said"), b"", sent("said")]
+    assert [type(fault) for fault in faults] == [ZeroDivisionError]
 
 
 async def test_what_waits_for_the_end_of_a_turn_is_dropped_with_the_connection() -> None:
