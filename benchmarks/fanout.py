@@ -10,6 +10,7 @@ from benchmarks.parts import Part, Plot
 from benchmarks.rig import MILLI, Rig, Row, measured, spoken
 
 USERS = 50  # who share the sockets; all are members of every group
+BUSY_LISTENERS = 1_000
 FEW = 10  # users where groups are many
 MOST_PLAIN = 1_000  # subscribers; with 10,000 each message would take the plain server four seconds
 PER_GROUP, CALLERS = 2, 8
@@ -34,6 +35,15 @@ async def fan_out(rig: Rig) -> AsyncGenerator[Row]:
                 if served is not plain or size <= MOST_PLAIN:
                     found = await spoken(rig, served, [Room(number, size)])
                     yield {"server": served.name, "subscribers": size, **found}
+
+
+async def busy(rig: Rig) -> AsyncGenerator[Row]:
+    (listeners,), sizes = rig.sizes([10], [BUSY_LISTENERS]), rig.sizes([2], [1, 4, 16])
+    async with rig.parley(reach=[len(sizes)] * USERS, messages=[1] * len(sizes)) as parley, rig.plain() as plain:
+        for number, size in enumerate(sizes):
+            for served in (parley, plain):
+                found = await spoken(rig, served, [Room(number, listeners)], size, patiently=False)
+                yield {"server": served.name, "senders": size, **found}
 
 
 async def groups(rig: Rig) -> AsyncGenerator[Row]:
@@ -63,6 +73,7 @@ FAN_OUT = Part(
     fan_out,
     [Plot("fan-out", "Server CPU per delivery, µs", "subscribers", ["server_us"], by="server")],
 )
+BUSY = Part("busy", {"server": "server", "senders": "senders", **COSTS}, busy)
 GROUPS = Part(
     "groups",
     {"groups": "active groups", "sockets": "sockets", **COSTS},

@@ -293,8 +293,10 @@ async def _heard_by_all(server: Spoken, caller: Caller, rooms: Sequence[Room], l
 Talk = tuple[Spoken, Caller, Sequence[Room]]
 
 
-async def converse(talks: Iterable[Talk], seconds: float) -> None:
-    """Each caller sends into its own rooms, in turn; the next message follows when the last was heard by everybody."""
+async def converse(talks: Sequence[Talk], seconds: float, *, patiently: bool = True) -> None:
+    """Each caller sends into its rooms, in turn; the next message follows when the last was heard by everybody, or, not
+    patiently, when it was answered. Return when all were heard.
+    """
     end = time.perf_counter() + seconds
 
     async def talk(server: Spoken, caller: Caller, rooms: Sequence[Room]) -> None:
@@ -304,11 +306,14 @@ async def converse(talks: Iterable[Talk], seconds: float) -> None:
             request = server.saying(room)
             room.sent.append(time.perf_counter())
             await caller.post(request)
-            await room.until(len(room.sent) * room.listeners)
+            if patiently:
+                await room.until(len(room.sent) * room.listeners)
 
     async with asyncio.TaskGroup() as talking:
         for each in talks:
             talking.create_task(talk(*each))
+    for room in {id(room): room for _, _, rooms in talks for room in rooms}.values():
+        await room.until(len(room.sent) * room.listeners)
 
 
 def shared(server: Spoken, callers: Sequence[Caller], rooms: Sequence[Room]) -> list[Talk]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import plots
-from benchmarks.fanout import FAN_OUT, GROUPS, IDLE
+from benchmarks.fanout import BUSY, FAN_OUT, GROUPS, IDLE
 from benchmarks.history import LOG, MY_GROUPS
 from benchmarks.machine import ROOT, facts
 from benchmarks.news import NEWS
@@ -19,7 +19,9 @@ from benchmarks.resuming import RESUME
 from benchmarks.rig import Row
 from benchmarks.sockets import CONNECTIONS
 
-PARTS = {part.name: part for part in (FAN_OUT, GROUPS, IDLE, SENDS, LOG, MY_GROUPS, RESUME, CONNECTIONS, NEWS, ACROSS)}
+PARTS = {
+    part.name: part for part in (FAN_OUT, BUSY, GROUPS, IDLE, SENDS, LOG, MY_GROUPS, RESUME, CONNECTIONS, NEWS, ACROSS)
+}
 FOLDER = ROOT / "docs" / "benchmarks"
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
 RESULTS = "results.json"

@@ -268,12 +268,15 @@ class Rig:
             await asyncio.to_thread(served.process.stop)
 
 
-async def spoken(rig: Rig, served: Served, rooms: Sequence[Room], callers: int = 1) -> Row:
-    """What a delivery costs when each message follows when the last of its room was heard by everybody."""
+async def spoken(rig: Rig, served: Served, rooms: Sequence[Room], callers: int = 1, *, patiently: bool = True) -> Row:
+    """What a delivery costs when each message follows when the last of its room was heard by everybody; not patiently,
+    everybody sends into all rooms, as fast as they are answered.
+    """
     async with load.listening(served, rooms) as listeners, load.calling(served.port, callers) as calling:
         await load.warmed(served, calling[0], rooms, listeners)
         with measured(served.family) as cost:
-            await load.converse(load.shared(served, calling, rooms), rig.seconds)
+            talks = load.shared(served, calling, rooms) if patiently else [(served, each, rooms) for each in calling]
+            await load.converse(talks, rig.seconds, patiently=patiently)
     heard, sent = sum(room.heard for room in rooms), sum(len(room.sent) for room in rooms)
     return {
         "deliveries_per_s": heard / cost.seconds,
