@@ -12,6 +12,7 @@ import pytest
 from settings import Settings
 from tests.engines import Postgres, Redis
 from tests.harness import Json, Node, Server, Stack, World, as_environment, no_task_but, running_tasks, serving
+from tests.sabotage import quiet_server
 
 OwnServer: TypeAlias = Callable[..., Awaitable[Server]]
 OwnNodes: TypeAlias = Callable[..., Awaitable[list[Node]]]
@@ -82,6 +83,13 @@ async def server(stack: Stack) -> AsyncIterator[Server]:
     with stack.fresh() as settings:
         async with serving(Settings(**settings)) as server:
             yield server
+
+
+@pytest.fixture(scope="module")
+async def quiet(stack: Stack) -> AsyncIterator[Server]:
+    """A server for a bench: what a rule forgets is not mended by a check of the heads."""
+    async with quiet_server(stack) as server:
+        yield server
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import pytest
 
 from resolvers.pace import RoundFailed, Rounds, Turns
 from tests import wrong_streams as wrong
-from tests.harness import Person, Server, Stack, Subscription, eventually
+from tests.harness import Person, Server, Subscription, eventually
 from tests.reading import start
-from tests.sabotage import Bench, Hold, Version, against, code_of, quiet_server
+from tests.sabotage import Bench, Hold, Version, against, code_of
 
 FOLLOW = """subscription ($groupId: ID!, $after: String) {
     groupMessages(groupId: $groupId, after: $after) { cursor message { content } }
@@ -18,12 +18,6 @@ FOLLOW = """subscription ($groupId: ID!, $after: String) {
 STREAM = "run_operation"
 MISSED = [f"number {number}" for number in range(20)]
 DEVICES = 20  # of each person, on one socket
-
-
-@pytest.fixture(scope="module")
-async def quiet(stack: Stack) -> AsyncIterator[Server]:
-    async with quiet_server(stack) as server:
-        yield server
 
 
 @pytest.fixture

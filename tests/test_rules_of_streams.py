@@ -26,7 +26,6 @@ from tests.harness import (
     Server,
     Socket,
     SocketClosed,
-    Stack,
     Subscription,
     eventually,
     running_tasks,
@@ -42,7 +41,6 @@ from tests.sabotage import (
     extensions_of,
     name_of,
     only_on,
-    quiet_server,
     running,
 )
 
@@ -76,12 +74,6 @@ subscription {
 NO_PAGE = "messages(first: 0) { nodes { id } }"
 MISTAKEN_NEWS = f"subscription {{ myGroupEvents(snapshot: true) {{ __typename group {{ {NO_PAGE} }} }} }}"
 STREAM, LOADER, DRAIN = "run_operation", "dispatch_batch", "Stream._read_on"
-
-
-@pytest.fixture(scope="module")
-async def quiet(stack: Stack) -> AsyncIterator[Server]:
-    async with quiet_server(stack) as server:
-        yield server
 
 
 @pytest.fixture

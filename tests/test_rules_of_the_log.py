@@ -34,12 +34,6 @@ LOCK = "SELECT 1 FROM groups WHERE id = $1 FOR UPDATE"
 PATIENCE = 5.0  # seconds; five times what a server that waits for half a second may take
 
 
-@pytest.fixture(scope="module")
-async def quiet(stack: Stack) -> AsyncIterator[Server]:
-    async with quiet_server(stack) as server:
-        yield server
-
-
 @pytest.fixture
 async def bench(quiet: Server) -> AsyncIterator[Bench]:
     async with Bench.on(quiet) as bench:

@@ -15,9 +15,9 @@ from resolvers.messages import MessagesFollowing, SharedMessages
 from resolvers.reader import Shown
 from schema import ids
 from tests import wrong_streams as wrong
-from tests.harness import GraphQLFailure, Person, Server, Stack, Subscription, eventually
+from tests.harness import GraphQLFailure, Person, Server, Subscription, eventually
 from tests.inside import cohorts, is_live
-from tests.sabotage import Bench, Version, against, quiet_server
+from tests.sabotage import Bench, Version, against
 
 CONTENT = "subscription ($groupId: ID!, $after: String) { groupMessages(groupId: $groupId, after: $after) { %s } }"
 PLAIN = CONTENT % "message { content }"
@@ -28,12 +28,6 @@ STREAM, LOADER, LEADER, DRAIN = "run_operation", "dispatch_batch", "Cohorts._lea
 BATCH = 5
 BURST = [f"number {number}" for number in range(4 * BATCH - 2)]  # whoever reads up to its end reads further
 PATIENCE = 2.0
-
-
-@pytest.fixture(scope="module")
-async def quiet(stack: Stack) -> AsyncIterator[Server]:
-    async with quiet_server(stack) as server:
-        yield server
 
 
 @pytest.fixture
