@@ -296,13 +296,13 @@ async def _page(transaction: Transaction, statement: Statement, values: Mapping[
     found = await transaction.run(statement, values)
     if not found:
         return None
-    second, third = rows.GROUP.width, -rows.MESSAGE.width
+    group, message = rows.GROUP.width, -rows.MESSAGE.width
     logged = [
-        LoggedEvent(event, rows.optional(rows.message, row[third:]))
+        LoggedEvent(event, rows.optional(rows.message, row[message:]))
         for row in found
-        if (event := rows.optional(rows.group_event, row[second:third])) is not None
+        if (event := rows.optional(rows.group_event, row[group:message])) is not None
     ]
-    return GroupPage(rows.group(found[0][:second]), logged)
+    return GroupPage(rows.group(found[0][:group]), logged)
 
 
 async def access_between(transaction: Transaction, group_id: UUID, after_seq: int, up_to: int) -> GroupPage | None:

@@ -70,9 +70,6 @@ class Member:
             self.outlet.end(why, self.last)
 
 
-Empty = Callable[["Cohort"], None]
-
-
 class Cohort:
     """The events that wait to be shown to its members: BATCH of them, and ends, at most.
 
@@ -88,7 +85,12 @@ class Cohort:
     """
 
     def __init__(
-        self, stream: Stream, after: int, wants: Wants, meet: Callable[["Cohort"], "Cohort | None"], empty: Empty
+        self,
+        stream: Stream,
+        after: int,
+        wants: Wants,
+        meet: Callable[["Cohort"], "Cohort | None"],
+        empty: Callable[["Cohort"], None],
     ) -> None:
         self._stream = stream
         self._wants = wants

@@ -146,8 +146,8 @@ class Cohorts:
         """Whoever asked the same of the same stream, the place to begin at aside, is in one cohort: they want the same.
 
         Who comes back while much is going on finds that one further on than they are. A second cohort then takes them
-        along, and all who come back with them, until it is where the first is. Each by themselves they came no nearer
-        with 1,000 of them and 20 events a second.
+        along, and all who come back with them, until it is where the first is. Each by themselves, 1,000 came no nearer
+        while four people wrote without a pause: an event took 49 µs for each of them.
         """
         one = viewer if asked.shared.of_viewer else None
         key = seat.stream, asked.question, one and one.id
