@@ -404,6 +404,38 @@ def whole_body(receive: Receive) -> bytes | None:
     return bytes(cycle.body)
 
 
+class _Answer:
+    """The transport of one answer, of which the head leaves with the beginning of the body.
+
+    uvicorn writes them one after the other: two system calls, two packets, and a client that is woken twice.
+    """
+
+    __slots__ = ("_cycle", "_has_left", "_head", "_transport")
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
+        self._transport = cycle.transport
+        self._head = b""
+        self._has_left = False
+
+    def write(self, data: bytes) -> None:
+        if self._has_left or not self._cycle.response_started:  # the rest of the body, or `100 Continue`
+            self._transport.write(data)
+        elif not self._head:
+            self._head = data
+        else:
+            self._has_left = True
+            self._transport.writelines((self._head, data))
+
+    def close(self) -> None:
+        if not self._has_left:
+            self._transport.write(self._head)
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+
 class HeadProtocol(HttpToolsProtocol):
     """uvicorn waits without a bound for the first request of a connection, and for the rest of any head."""
 
@@ -420,7 +452,10 @@ class HeadProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._stop_waiting()
+        before: Any = self.cycle
         super().on_headers_complete()
+        if self.cycle is not before and self.scope["method"] != "HEAD":  # whose answer has no body
+            self.cycle.transport = cast("Transport", _Answer(self.cycle))
 
     def handle_websocket_upgrade(self) -> None:
         super().handle_websocket_upgrade()

@@ -3,6 +3,8 @@
 import asyncio
 import gzip
 import json
+import socket
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -548,6 +550,41 @@ async def raw_connection(server: Endpoint) -> AsyncGenerator[tuple[asyncio.Strea
         writer.close()
         with suppress(ConnectionError):
             await writer.wait_closed()
+
+
+ASK = b'{"query": "{ __typename }"}'
+ASKING = b"POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n" % len(ASK)
+ANSWER = b'{"data":{"__typename":"Query"}}'
+
+
+DATA_SEGS_IN = 152  # where it stands in Linux's struct tcp_info
+
+
+async def test_an_answer_leaves_in_one_packet(server: Server) -> None:
+    async with raw_connection(server) as (reader, writer), asyncio.timeout(20):
+        for count in range(1, 10):
+            writer.write(ASKING + b"\r\n" + ASK)
+            assert (await reader.readuntil(ANSWER)).startswith(b"HTTP/1.1 200 OK\r\n")
+            info = writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, DATA_SEGS_IN + 4)
+            assert int.from_bytes(info[DATA_SEGS_IN:], sys.byteorder) == count
+
+
+async def test_who_waits_to_be_told_to_go_on_is_told_before_the_answer(server: Server) -> None:
+    async with raw_connection(server) as (reader, writer), asyncio.timeout(20):
+        writer.write(ASKING + b"Expect: 100-continue\r\n\r\n")
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(ASK)
+        assert (await reader.readuntil(ANSWER)).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+async def test_requests_on_the_heels_of_each_other_are_answered_in_their_order(server: Server) -> None:
+    head = b"HEAD /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with raw_connection(server) as (reader, writer), asyncio.timeout(20):
+        writer.write(ASKING + b"\r\n" + ASK + head + ASKING + b"Connection: close\r\n\r\n" + ASK)
+        first, second, third = (await reader.read()).split(b"HTTP/1.1 ")[1:]
+    assert first.endswith(ANSWER)
+    assert second.endswith(b"\r\n\r\n"), "there is no body"
+    assert third.endswith(ANSWER)
 
 
 BODY = b'POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"query":'
