@@ -109,6 +109,26 @@ async def test_a_token_that_has_ended_is_good_for_nothing_that_needs_a_viewer(wo
             await ada.run(name, **variables)
 
 
+async def test_a_token_is_refused_from_its_end_on_however_many_others_ask_meanwhile(world: World) -> None:
+    ada, ben = await world.users("ada", "ben")
+    done = asyncio.Event()
+
+    async def ask() -> None:
+        while not done.is_set():
+            assert await ben.client.execute(VIEWER) == {"viewer": {"username": ben.username}}
+
+    async with asyncio.TaskGroup() as others:
+        for _ in range(20):
+            others.create_task(ask())
+        for _ in range(20):
+            client = world.server.client(await another_token(ada, world.server))
+            assert await client.execute(VIEWER) == {"viewer": {"username": ada.username}}
+            await client.run("Logout")
+            with refused("UNAUTHENTICATED"):
+                await client.execute(VIEWER)
+        done.set()
+
+
 @each_ending_or_expiry
 async def test_a_token_that_has_ended_does_not_fail_what_needs_no_viewer(world: World, end: Ending) -> None:
     ada, ben = await world.users("ada", "ben")

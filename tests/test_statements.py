@@ -1,8 +1,10 @@
 """Statements that are compiled once give what SQLAlchemy gives, rows and faults, on both databases."""
 # pyright: reportPrivateUsage=false
 
+import asyncio
+import sqlite3
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from types import ModuleType
@@ -207,6 +209,28 @@ def test_constants_of_a_statement_need_no_value() -> None:
     )
     prepared = Prepared(statement, sqlite.dialect())
     assert prepared.parameters({"n": 3}) == ("ada", 3)
+
+
+async def test_who_looks_in_one_turn_of_the_loop_sees_one_moment_and_in_the_next_what_was_committed(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "parley.db"
+    database = Database(f"sqlite:///{file}")
+
+    async def seen() -> int:
+        async with database.glance() as transaction:
+            return (await transaction.execute(text("SELECT count(*) FROM filling"))).scalar_one()
+
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("CREATE TABLE filling (text TEXT)")
+        try:
+            for known in range(3):
+                await asyncio.sleep(0)
+                assert await seen() == known
+                other.execute("INSERT INTO filling VALUES ('x')")
+                assert await seen() == known
+        finally:
+            await database.stop()
 
 
 def mebibytes_in(file: Path) -> float:
