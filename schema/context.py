@@ -7,7 +7,7 @@ from uuid import UUID
 
 import strawberry
 
-from db.records import User
+from db.records import Group, User
 from resolvers.access import Viewer, ViewerDoor
 from resolvers.following import Following
 from resolvers.messages import Join
@@ -77,6 +77,11 @@ class Context:
     def people(self) -> Mapping[UUID, User]:
         """Who was read already."""
         return self._loaders.people if self._loaders is not None else {}
+
+    @property
+    def groups(self) -> Mapping[UUID, Group]:
+        """And which groups."""
+        return self._loaders.groups if self._loaders is not None else {}
 
     async def loaders(self) -> Loaders:
         if self._loaders is None:

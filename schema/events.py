@@ -184,7 +184,7 @@ def group_event(loaders: Loaders, news: News) -> GroupEvent:
     """The event that shows a piece of news."""
     if isinstance(news, SnapshotNews):
         for group in news.groups:
-            loaders.group.prime(group.id, group)
+            loaders.groups[group.id] = group
         return GroupsSnapshotEvent(occurred_at=news.occurred_at, actor_id=None, about=None, record=None, news=news)
     if isinstance(news, GroupNews):
         remember(loaders, news.fact)

@@ -23,23 +23,19 @@ from graphql import (
     Visitor,
     coerce_input_value,  # pyright: ignore[reportUnknownVariableType]  # its types are generic
     create_source_event_stream,  # pyright: ignore[reportUnknownVariableType]  # executors are generic
-    get_nullable_type,  # pyright: ignore[reportUnknownVariableType]  # its wrappers are generic
-    is_leaf_type,
     is_non_null_type,  # pyright: ignore[reportUnknownVariableType]  # its wrappers are generic
     visit,
 )
 from graphql.execution.executor import CollectedErrors
 from graphql.execution.values import VariableValues, VariableValueSource, get_argument_values
 from graphql.pyutils import Path
+from strawberry import Info
 from strawberry.execution.is_awaitable import optimized_is_awaitable
 
 from .context import Context
-
-LEAF, BRANCH = "parley-leaf", "parley-branch"
-TYPENAME = "__typename"
+from .plain import BRANCH, TYPENAME, UNSEEN, Branch, Details, Selection, selection
 
 Recall = Callable[[Any], ExecutionResult | None]
-Details: TypeAlias = list[Any]  # of graphql-core: where one field of the answer is selected
 Fields: TypeAlias = dict[str, Details]
 Kind: TypeAlias = Any  # its types, whose wrappers are generic
 
@@ -47,9 +43,9 @@ Kind: TypeAlias = Any  # its types, whose wrappers are generic
 class Plan:
     """What is known of a document once it was executed; it lives as long as the document is remembered.
 
-    `executors`: for each operation one to begin the next from, without a context. `roots` and `below`: which fields the
-    selections have on which type; with a directive (`@skip`, `@include`) that differs from request to request, and is
-    not remembered.
+    `executors`: for each operation one to begin the next from, without a context. `roots` and `below`: which fields are
+    selected on which type, and `selections` how they are shown; with a directive (`@skip`, `@include`) that differs
+    from request to request, and is not remembered.
     """
 
     def __init__(self, document: DocumentNode) -> None:
@@ -59,6 +55,7 @@ class Plan:
         self.executors: dict[int, Planned] = {}
         self.roots: dict[int, Fields] = {}
         self.below: dict[tuple[GraphQLObjectType, int], tuple[Details, Any]] = {}
+        self.selections: dict[int, tuple[Fields, Selection]] = {}
 
 
 class _Directives(Visitor):
@@ -71,48 +68,10 @@ class _Directives(Visitor):
 
 
 @dataclass(frozen=True, slots=True)
-class Leaf:
-    """A field that shows something of its record and needs nothing else for it."""
+class _Known:
+    """What a plain field may know of its operation, in place of all that graphql-core tells a resolver."""
 
-    read: Callable[[Any], Any]
-    written: Callable[[Any], Any]
-
-    def shown(self, source: Any) -> Any:
-        """None for null, and for whatever is not as it should be: the plain way finds out which."""
-        try:
-            value = self.read(source)
-            written = None if value is None else self.written(value)
-            return None if written is Undefined else written
-        except Exception:  # noqa: BLE001  # the plain way reads it again, and tells it as an error of the field
-            return None
-
-
-@dataclass(frozen=True, slots=True)
-class Branch:
-    """A field that goes on to another record of its own, and needs nothing else for it."""
-
-    read: Callable[[Any], Any]
-    kind: GraphQLObjectType
-
-    def reached(self, source: Any) -> Any:
-        """None for null, and for whatever is not as it should be: the plain way finds out which."""
-        try:
-            value = self.read(source)
-        except Exception:  # noqa: BLE001  # as above
-            return None
-        is_of_kind: Any = self.kind.is_type_of
-        return value if value is not None and (is_of_kind is None or is_of_kind(value, None) is True) else None
-
-
-def mark_plain(definition: Any, read: Callable[[Any], Any]) -> None:
-    """`read` gives the field's value from its record, without waiting and without doing anything."""
-    kind: Any = get_nullable_type(definition.type)  # pyright: ignore[reportUnknownVariableType]
-    if definition.args:
-        return
-    if is_leaf_type(kind):
-        definition.extensions[LEAF] = Leaf(read, kind.coerce_output_value)
-    elif isinstance(kind, GraphQLObjectType):
-        definition.extensions[BRANCH] = Branch(read, kind)
+    context: Any
 
 
 class Planned(Executor[Any]):
@@ -121,6 +80,7 @@ class Planned(Executor[Any]):
     def __init__(self, *arguments: Any, plan: Plan | None = None, **more: Any) -> None:
         super().__init__(*arguments, **more)  # pyright: ignore[reportUnknownMemberType]
         self._plan = plan if plan is not None and plan.is_fixed else None
+        self._info = _info(self.context_value)
 
     def again(self, context: Any, variable_values: VariableValues, root_value: Any = None) -> "Planned":
         """An executor of the same operation: to build one from the document takes 35 µs, this 3."""
@@ -133,6 +93,7 @@ class Planned(Executor[Any]):
         executor.pending_incremental_futures = set()
         executor.background_futures = set()
         executor._relevant_sub_fields = {}
+        executor._info = _info(context)
         return executor
 
     def without_request(self) -> "Planned":
@@ -236,6 +197,40 @@ class Planned(Executor[Any]):
             known = self._plan.below[key] = field_details_list, collected
         return known[1]
 
+    def execute_fields(
+        self,
+        parent_type: GraphQLObjectType,
+        source_value: Any,
+        path: Any,
+        grouped_field_set: Fields,
+        position_context: Any,
+    ) -> Any:
+        """The plain ones first: they ask for nothing, and do nothing."""
+        if self._plan is None:
+            return super().execute_fields(parent_type, source_value, path, grouped_field_set, position_context)
+        data: dict[str, Any] = {}
+        rest: Fields = {}
+        for name, details, show in self._selected(parent_type, grouped_field_set):
+            try:
+                data[name] = UNSEEN if show is None else show(source_value, self._info)
+            except Exception:  # noqa: BLE001  # graphql-core reads it again, and tells it as an error of the field
+                data[name] = UNSEEN
+            if data[name] is UNSEEN:
+                rest[name] = details
+        if not rest:
+            return data
+        found: Any = super().execute_fields(parent_type, source_value, path, rest, position_context)
+        return _later(data, found) if optimized_is_awaitable(found) else _completed(data, found)
+
+    def _selected(self, kind: GraphQLObjectType, fields: Fields) -> Selection:
+        assert self._plan is not None
+        known = self._plan.selections.get(id(fields))
+        if known is None:
+            made = selection(kind, fields, lambda kind, details: self.collect_subfields(kind, details)[0])
+            # With the fields themselves, so that their id stays their own.
+            known = self._plan.selections[id(fields)] = fields, made
+        return known[1]
+
     def execute_field(
         self,
         parent_type: GraphQLObjectType,
@@ -248,12 +243,10 @@ class Planned(Executor[Any]):
         if name == TYPENAME:
             return parent_type.name
         definition = parent_type.fields.get(name)
-        if definition is not None:
-            leaf: Leaf | None = definition.extensions.get(LEAF)
-            if leaf is not None and (shown := leaf.shown(source)) is not None:
-                return shown
-            branch: Branch | None = definition.extensions.get(BRANCH)
-            if branch is not None and (reached := branch.reached(source)) is not None:
+        branch: Branch | None = definition.extensions.get(BRANCH) if definition is not None else None
+        if definition is not None and branch is not None and not branch.asks:
+            reached = _reached(branch, source)
+            if reached is not None and reached is not UNSEEN:
                 kind: Kind = definition.type
                 return self._below(branch.kind, reached, kind, field_details_list, path)
         if parent_type is self.schema.mutation_type and isinstance(self.context_value, Context):
@@ -339,6 +332,32 @@ def shown(request: Request) -> Callable[[Any], Awaitable[ExecutionResult]]:
     executor = request.executor()
     assert isinstance(executor, Planned), "it was followed with these variables before"
     return lambda event: executor.build_per_event_executor(event).answer()
+
+
+def _info(context: Any) -> Any:
+    known: Any = _Known(context)
+    unknown: Any = None
+    return Info(known, unknown)
+
+
+def _reached(branch: Branch, source: Any) -> Any:
+    try:
+        return branch.reached(source, None)
+    except Exception:  # noqa: BLE001  # graphql-core reads it again, and tells it as an error of the field
+        return UNSEEN
+
+
+def _completed(data: dict[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+    """In the order of the selection; a field that nobody knows is left out."""
+    return {
+        name: found[name] if value is UNSEEN else value
+        for name, value in data.items()
+        if value is not UNSEEN or name in found
+    }
+
+
+async def _later(data: dict[str, Any], found: Awaitable[Mapping[str, Any]]) -> dict[str, Any]:
+    return _completed(data, await found)
 
 
 async def _settled(result: Any) -> Any:

@@ -43,6 +43,7 @@ class Loaders:
         self._viewer = viewer
         self.door = door
         self.people: dict[UUID, User] = {}  # who was read with what is shown
+        self.groups: dict[UUID, Group] = {}  # and which groups
 
     @cached_property
     def user(self) -> DataLoader[UUID, User]:
@@ -132,8 +133,11 @@ class Loaders:
         return [self.people.get(user_id) or not_found("user") for user_id in ids]
 
     async def _groups(self, ids: list[UUID]) -> Sequence[Group | Refusal]:
-        opened = await groups.get_many(self.services, self.door, ids)
-        return [opened[group_id] for group_id in ids]
+        missing = [group_id for group_id in ids if group_id not in self.groups]
+        opened: Mapping[UUID, Group | Refusal] = {}
+        if missing:
+            opened = await groups.get_many(self.services, self.door, missing)
+        return [self.groups.get(group_id) or opened[group_id] for group_id in ids]
 
     async def _memberships(self, keys: list[MembershipKey]) -> Sequence[Membership | None]:
         found = await memberships.get_many(self.services, self.door, keys)

@@ -82,7 +82,7 @@ class Query:
         key = cursors.activity_key("after", after)
         page, page_cursors = await groups.page(loaders.services, loaders.viewer, first=first, after=key)
         for group in page.rows:
-            loaders.group.prime(group.id, group)
+            loaders.groups[group.id] = group
         nodes = [Group(record=group) for group in page.rows]
         edges = [GroupEdge(cursor=cursor, node=node) for cursor, node in zip(page_cursors, nodes, strict=True)]
         return GroupConnection(edges=edges, nodes=nodes, page_info=page_info(page, list(page_cursors)))

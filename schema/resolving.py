@@ -21,7 +21,7 @@ from strawberry import Info
 from strawberry.schema.schema_converter import GraphQLCoreConverter
 from strawberry.types.base import StrawberryMaybe
 
-from .execution import mark_plain
+from .plain import mark_events, mark_plain
 
 Convert = Callable[[Any], Any]
 Resolve = Callable[..., Any]
@@ -33,9 +33,9 @@ OWN = GraphQLCoreConverter.DEFINITION_BACKREF
 def prepare_resolvers(core: GraphQLSchema) -> None:
     """Let every field that needs nothing more of Strawberry call our function itself. Streams stay as they are."""
     for kind in core.type_map.values():
-        if isinstance(kind, GraphQLObjectType) and OWN in kind.extensions and kind is not core.subscription_type:
+        if isinstance(kind, GraphQLObjectType) and OWN in kind.extensions:
             for field in kind.fields.values():
-                _prepare(field)
+                (mark_events if kind is core.subscription_type else _prepare)(field)
 
 
 def check_one_of(core: GraphQLSchema) -> None:
@@ -48,11 +48,14 @@ def check_one_of(core: GraphQLSchema) -> None:
 
 
 def _prepare(field: GraphQLField) -> None:
-    if read := _reading(field.extensions[OWN]):
-        mark_plain(field, read)
+    own = field.extensions[OWN]
+    if read := _reading(own):
+        mark_plain(field, read, asks=False)
         field.resolve = partial(_alone, read)
-    else:
-        field.resolve = prepared(field) or field.resolve
+        return
+    if read := _asking(own):
+        mark_plain(field, read, asks=True)
+    field.resolve = prepared(field) or field.resolve
 
 
 def _alone(read: Convert, source: Any, _: Any) -> Any:
@@ -68,6 +71,15 @@ def _reading(own: Any) -> Convert | None:
         return attrgetter(own.python_name)
     alone = [parameter.name for parameter in resolver.signature.parameters.values()] == ["self"]
     return resolver.wrapped_func if alone and not resolver.is_async else None
+
+
+def _asking(own: Any) -> Convert | None:
+    """A method of nothing but `self` and `info`."""
+    resolver = own.base_resolver
+    if own.extensions or resolver is None or resolver.is_async:
+        return None
+    names = [parameter.name for parameter in resolver.signature.parameters.values()]
+    return resolver.wrapped_func if names == ["self", "info"] else None
 
 
 def prepared(field: Any) -> Resolve | None:
