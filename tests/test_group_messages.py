@@ -15,7 +15,6 @@ from db.events import GroupLog
 from db.records import GroupEventKind
 from db.records import Message as MessageRecord
 from resolvers.cursors import Position
-from resolvers.pace import Turns
 from schema import ids
 from tests.conftest import OwnServer
 from tests.harness import (
@@ -640,28 +639,3 @@ async def test_an_unsubscribed_operation_gets_nothing_more_and_its_id_may_be_use
         operation("GroupMessages"), {"groupId": group_id, "after": one["cursor"]}, id=stream.id
     )
     assert contents(await read(again, 1)) == ["two"]
-
-
-async def test_replays_take_turns_and_leave_turns_of_the_loop_to_others() -> None:
-    turns, seen = Turns(between=2), list[str]()
-
-    async def replay(name: str) -> None:
-        for _ in range(3):
-            await turns.turn()
-            seen.append(name)
-
-    async def live() -> None:
-        while seen.count("b") < 3:
-            seen.append("live")
-            await asyncio.sleep(0)
-
-    given_up = asyncio.create_task(turns.turn())
-    async with asyncio.TaskGroup() as tasks:
-        for name in ("a", "b"):
-            tasks.create_task(replay(name))
-        tasks.create_task(live())
-        await asyncio.sleep(0)
-        given_up.cancel()
-    assert [each for each in seen if each != "live"] == ["a", "b"] * 3
-    between = "".join("." if each == "live" else each for each in seen).strip(".")
-    assert all(len(each) >= 2 for each in between[1:-1].replace("a", "b").split("b"))
