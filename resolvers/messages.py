@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from time import thread_time
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
@@ -284,6 +285,7 @@ class MessagesFollowing(FeedFollowing[Shown]):
         self._join = join
         self._only = only
         self._shows = is_message_event if only is None else only.shows
+        self._began = 0.0  # what it does now of its replay
 
     def _wanted(self, event: Event) -> bool:
         """Message events, and what ends the viewer's own right to follow."""
@@ -300,7 +302,7 @@ class MessagesFollowing(FeedFollowing[Shown]):
             async for fact in self._replay(self._after):
                 yield fact
                 failpoints.reach("mid_replay")
-                await self._services.replays.turn()  # long replays, or many, leave room for live traffic
+                self._began = await self._services.replays.turn_after(self._began)
         if self._join is not None and self._seat is not None and not (self.stopped or self._seat.left):
             self._hand_over(self._seat, self._join)
             return
@@ -374,7 +376,9 @@ class MessagesFollowing(FeedFollowing[Shown]):
             raise end_of(refusal, self.cursor) from None
 
     async def _found(self, place: Place) -> Found:
-        return await steadily(lambda: find(self._services, self._group_id, place, self._only))
+        found = await steadily(lambda: find(self._services, self._group_id, place, self._only))
+        self._began = thread_time()
+        return found
 
     def _judged(self, standing: Standing | None) -> Group:
         try:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 MOST = 0.005  # seconds of CPU: what those who have their turns together may hold up the rest for
 LEAST = 1e-6
+SHORT = 0.0005  # seconds of CPU: less work than this needs no turn
 
 Question = TypeVar("Question")
 Answer = TypeVar("Answer")
@@ -55,6 +56,13 @@ class Turns:
         line = self._waiting
         while not await self._has_come(line):
             line = self._late
+
+    async def turn_after(self, began: float) -> float:
+        """A turn, unless little was done since the last one began; returns when that was, as `thread_time`."""
+        if thread_time() - began < SHORT:
+            return began
+        await self.turn()
+        return thread_time()
 
     async def _has_come(self, line: deque[asyncio.Future[None]]) -> bool:
         loop = asyncio.get_running_loop()

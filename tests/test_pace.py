@@ -6,7 +6,7 @@ from contextlib import suppress
 from itertools import pairwise
 from time import thread_time
 
-from resolvers.pace import MOST, Turns
+from resolvers.pace import MOST, SHORT, Turns
 
 BETWEEN = 2
 MILLISECOND = 0.001
@@ -25,17 +25,17 @@ class Loop:
         self.turns = Turns(BETWEEN)
         self.had: list[tuple[int, int]] = []
         self._others = others
-        self._number = 0
+        self.number = 0
 
     async def replay(self, name: int, seconds: float = 0) -> None:
         await self.turns.turn()
-        self.had.append((self._number, name))
+        self.had.append((self.number, name))
         work(seconds)
 
     async def until(self, is_over: Callable[[], bool]) -> None:
         async with asyncio.timeout(30):
             while not is_over():
-                self._number += 1
+                self.number += 1
                 work(self._others)
                 await asyncio.sleep(0)
 
@@ -106,3 +106,22 @@ async def test_whoever_gives_up_waiting_holds_up_nobody() -> None:
     assert names == sorted(left)
     async with asyncio.timeout(30):
         await loop.turns.turn()
+
+
+async def test_little_work_needs_no_turn_of_its_own() -> None:
+    loop = Loop(others=0)
+
+    async def replay() -> None:
+        began = await loop.turns.turn_after(thread_time() - SHORT)
+        loop.had.append((loop.number, 0))
+        little = thread_time() + MILLISECOND  # whatever the interpreter does now
+        assert await loop.turns.turn_after(little) == little
+        loop.had.append((loop.number, 1))
+        work(SHORT)
+        assert await loop.turns.turn_after(began) >= began + SHORT
+        loop.had.append((loop.number, 2))
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(replay())
+        await loop.until(lambda: len(loop.had) == 3)
+    assert loop.together == [[0, 1], [2]]
