@@ -3,6 +3,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from itertools import count
 
 import pytest
 
@@ -18,6 +19,7 @@ FOLLOW = """subscription ($groupId: ID!, $after: String) {
 STREAM = "run_operation"
 MISSED = [f"number {number}" for number in range(20)]
 DEVICES = 20  # of each person, on one socket
+CATCHES_UP_SECONDS = 30
 
 
 @pytest.fixture
@@ -96,6 +98,45 @@ async def test_two_hundred_who_come_back_at_once_read_the_log_together(bench: Be
     await bench.world.send(people[0], group_id, "the last")
     for stream in streams:
         assert await told(stream, 1) == ["the last"]
+
+
+async def test_two_hundred_who_come_back_while_others_write_without_a_pause_catch_up_with_them(bench: Bench) -> None:
+    people = await bench.world.users(*(f"user{number}" for number in range(10)))
+    group_id = await bench.world.group(*people)
+    given = {"groupId": group_id, "after": await people[0].head(group_id)}
+    await talk(bench, people[0], group_id, MISSED)
+    sockets, sent = [await person.socket() for person in people], list[str]()
+    are_back = asyncio.Event()
+
+    async def write(sender: Person) -> None:
+        for number in count():
+            if are_back.is_set():
+                return
+            sent.append(f"{sender.id} {number}")
+            await talk(bench, sender, group_id, sent[-1:])
+
+    async def come(streams: dict[Subscription, list[str]], content: str) -> None:
+        async def until(stream: Subscription, found: list[str]) -> None:
+            while content not in found:
+                found += await told(stream, 1)
+
+        async with asyncio.timeout(CATCHES_UP_SECONDS):
+            await asyncio.gather(*(until(*each) for each in streams.items()))
+
+    async with asyncio.TaskGroup() as writing:
+        for sender in people[:4]:
+            writing.create_task(write(sender))
+        await eventually(lambda: len(sent) > len(people))
+        streams = {await socket.subscribe(FOLLOW, given): list[str]() for socket in sockets for _ in range(DEVICES)}
+        newest = len(sent)
+        await eventually(lambda: len(sent) > newest)
+        await come(streams, sent[newest])
+        are_back.set()
+    await talk(bench, people[0], group_id, ["the last"])
+    await come(streams, "the last")
+    first, *others = streams.values()
+    assert sorted(first) == sorted([*MISSED, *sent, "the last"])
+    assert all(found == first for found in others)
 
 
 @against(wrong.JUDGES_A_REPLAY_ONCE)
