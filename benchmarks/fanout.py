@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from itertools import accumulate
+from itertools import accumulate, count
 
 from benchmarks import load
 from benchmarks.load import Room
 from benchmarks.parts import Part, Plot
-from benchmarks.rig import MILLI, Rig, Row, measured, spoken
+from benchmarks.rig import FOLLOW, MILLI, Rig, Row, measured, spoken
 
 USERS = 50  # who share the sockets; all are members of every group
 BUSY_LISTENERS = 1_000
@@ -15,6 +15,24 @@ FEW = 10  # users where groups are many
 MOST_PLAIN = 1_000  # subscribers; with 10,000 each message would take the plain server four seconds
 PER_GROUP, CALLERS = 2, 8
 FOLLOWED = 100
+HEAD = "subscription($group: ID!, $after: String)"
+DOCUMENTS = {
+    "as above": FOLLOW,
+    "aliases": HEAD + """ { events: groupMessages(groupId: $group, after: $after) {
+        at: cursor
+        said: message { key: id place: seq text: content when: createdAt by: sender { key: id name: displayName } }
+    } }""",
+    "fragments": HEAD + """ { groupMessages(groupId: $group, after: $after) { ...Event } }
+        fragment Event on GroupMessageEvent { cursor message { ...Said } }
+        fragment Said on Message { id seq content createdAt sender { ...Person } }
+        fragment Person on User { id displayName }""",
+    "another order": HEAD + """ { groupMessages(after: $after, groupId: $group) {
+        message { sender { displayName id } createdAt content seq id } cursor
+    } }""",
+    "one nested field more": HEAD + """ { groupMessages(groupId: $group, after: $after) {
+        cursor message { id seq content createdAt sender { id displayName } group { id } }
+    } }""",
+}  # fmt: skip
 COSTS = {
     "deliveries_per_s": "deliveries/s",
     "server_us": "server CPU, µs per delivery",
@@ -46,6 +64,17 @@ async def busy(rig: Rig) -> AsyncGenerator[Row]:
                 yield {"server": served.name, "senders": size, **found}
 
 
+async def documents(rig: Rig) -> AsyncGenerator[Row]:
+    """What is asked for, and by how many people, is told apart by its meaning, never by its text."""
+    sizes, asked = rig.sizes([10], [100, 1_000]), [(name, text, USERS) for name, text in DOCUMENTS.items()]
+    asked.append(("as above, one viewer", FOLLOW, 1))
+    rooms = count()
+    async with rig.parley(reach=[len(sizes) * len(asked)] * USERS, messages=[1] * len(sizes) * len(asked)) as parley:
+        for size in sizes:
+            for name, parley.document, parley.viewers in asked:
+                yield {"document": name, "subscribers": size, **await spoken(rig, parley, [Room(next(rooms), size)])}
+
+
 async def groups(rig: Rig) -> AsyncGenerator[Row]:
     sizes = rig.sizes([3], [1, 10, 100, 1_000])
     async with rig.parley(reach=[sum(sizes)] * FEW, messages=[1] * sum(sizes)) as parley:
@@ -74,6 +103,7 @@ FAN_OUT = Part(
     [Plot("fan-out", "Server CPU per delivery, µs", "subscribers", ["server_us"], by="server")],
 )
 BUSY = Part("busy", {"server": "server", "senders": "senders", **COSTS}, busy)
+DOCUMENTS_ASKED = Part("documents", {"document": "document", "subscribers": "subscribers", **COSTS}, documents)
 GROUPS = Part(
     "groups",
     {"groups": "active groups", "sockets": "sockets", **COSTS},

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import plots
-from benchmarks.fanout import BUSY, FAN_OUT, GROUPS, IDLE
+from benchmarks.fanout import BUSY, DOCUMENTS_ASKED, FAN_OUT, GROUPS, IDLE
 from benchmarks.history import LOG, MY_GROUPS
 from benchmarks.machine import ROOT, facts
 from benchmarks.news import NEWS
@@ -20,8 +20,11 @@ from benchmarks.rig import Row
 from benchmarks.sockets import CONNECTIONS
 
 PARTS = {
-    part.name: part for part in (FAN_OUT, BUSY, GROUPS, IDLE, SENDS, LOG, MY_GROUPS, RESUME, CONNECTIONS, NEWS, ACROSS)
-}
+    part.name: part
+    for part in (
+        FAN_OUT, DOCUMENTS_ASKED, BUSY, GROUPS, IDLE, SENDS, LOG, MY_GROUPS, RESUME, CONNECTIONS, NEWS, ACROSS,
+    )
+}  # fmt: skip
 FOLDER = ROOT / "docs" / "benchmarks"
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
 RESULTS = "results.json"

@@ -119,13 +119,16 @@ class Parley(Served):
         super().__init__(start)
         self.url = url
         self.world = world
+        self.document = FOLLOW  # what listeners subscribe with
+        self.viewers = len(world.tokens)  # who they are
 
     def init(self, number: int) -> Json:
-        return {"authorization": f"Bearer {self.world.tokens[number % len(self.world.tokens)]}"}
+        return {"authorization": f"Bearer {self.world.tokens[number % self.viewers]}"}
 
     def following(self, room: Room, number: int) -> Json:
         group = self.world.groups[room.number]
-        return {"query": FOLLOW, "variables": {"group": group.id, "after": group.position(group.head - room.behind)}}
+        variables = {"group": group.id, "after": group.position(group.head - room.behind)}
+        return {"query": self.document, "variables": variables}
 
     def asking(self, query: str, variables: Json, user: int = 0) -> bytes:
         """A request of a user, the first unless another is named."""
