@@ -7,6 +7,7 @@ alone, and into all that a resolver might ask for, at fields that only show some
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 from graphql import (
@@ -28,12 +29,13 @@ from graphql import (
 )
 from graphql.execution.executor import CollectedErrors
 from graphql.execution.values import VariableValues, VariableValueSource, get_argument_values
-from graphql.pyutils import Path
+from graphql.pyutils import Path, gather_with_cancel
 from strawberry import Info
 from strawberry.execution.is_awaitable import optimized_is_awaitable
 
 from .context import Context
-from .plain import BRANCH, TYPENAME, UNSEEN, Branch, Details, Selection, selection
+from .plain import BRANCH, TYPENAME, UNSEEN, Branch, Details, Selection, Show, selection
+from .resolving import Later
 
 Recall = Callable[[Any], ExecutionResult | None]
 Fields: TypeAlias = dict[str, Details]
@@ -205,22 +207,38 @@ class Planned(Executor[Any]):
         grouped_field_set: Fields,
         position_context: Any,
     ) -> Any:
-        """The plain ones first: they ask for nothing, and do nothing."""
+        """As graphql-core does, in the same order; what has to be waited for begins when it is waited for."""
         if self._plan is None:
             return super().execute_fields(parent_type, source_value, path, grouped_field_set, position_context)
         data: dict[str, Any] = {}
-        rest: Fields = {}
-        for name, details, show in self._selected(parent_type, grouped_field_set):
-            try:
-                data[name] = UNSEEN if show is None else show(source_value, self._info)
-            except Exception:  # noqa: BLE001  # graphql-core reads it again, and tells it as an error of the field
-                data[name] = UNSEEN
-            if data[name] is UNSEEN:
-                rest[name] = details
-        if not rest:
-            return data
-        found: Any = super().execute_fields(parent_type, source_value, path, rest, position_context)
-        return _later(data, found) if optimized_is_awaitable(found) else _completed(data, found)
+        waiting: list[str] = []
+        try:
+            for name, details, show in self._selected(parent_type, grouped_field_set):
+                shown = UNSEEN if show is None else self._shown(show, source_value)
+                if shown is UNSEEN:
+                    at = Path(path, name, parent_type.name)
+                    shown = self.execute_field(parent_type, source_value, details, at, position_context)
+                    if optimized_is_awaitable(shown):
+                        waiting.append(name)
+                if shown is not Undefined:
+                    data[name] = shown
+        except Exception:
+            if waiting:
+                self.settle_in_background([data[name] for name in waiting])
+            raise
+        return Later(partial(_completed, data, waiting)) if waiting else data
+
+    def _shown(self, show: Show, source: Any) -> Any:
+        try:
+            return show(source, self._info)
+        except Exception:  # noqa: BLE001  # graphql-core reads it again, and tells it as an error of the field
+            return UNSEEN
+
+    def complete_awaitable_value(
+        self, return_type: Kind, field_details_list: Details, info: Any, path: Any, result: Any, position_context: Any
+    ) -> Any:
+        complete: Any = super().complete_awaitable_value  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        return Later(partial(complete, return_type, field_details_list, info, path, result, position_context))
 
     def _selected(self, kind: GraphQLObjectType, fields: Fields) -> Selection:
         assert self._plan is not None
@@ -258,7 +276,7 @@ class Planned(Executor[Any]):
             data: Any = self.collect_and_execute_subfields(kind, details, path, source, None)
         except Exception as error:  # noqa: BLE001  # the field's error
             return self._failed(error, return_type, details, path)
-        return self._guarded(data, return_type, details, path) if optimized_is_awaitable(data) else data
+        return Later(partial(self._guarded, data, return_type, details, path)) if optimized_is_awaitable(data) else data
 
     async def _guarded(self, data: Awaitable[Any], return_type: Kind, details: Details, path: Any) -> Any:
         try:
@@ -347,17 +365,13 @@ def _reached(branch: Branch, source: Any) -> Any:
         return UNSEEN
 
 
-def _completed(data: dict[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
-    """In the order of the selection; a field that nobody knows is left out."""
-    return {
-        name: found[name] if value is UNSEEN else value
-        for name, value in data.items()
-        if value is not UNSEEN or name in found
-    }
-
-
-async def _later(data: dict[str, Any], found: Awaitable[Mapping[str, Any]]) -> dict[str, Any]:
-    return _completed(data, await found)
+async def _completed(data: dict[str, Any], waiting: list[str]) -> dict[str, Any]:
+    if len(waiting) == 1:
+        data[waiting[0]] = await data[waiting[0]]
+    else:
+        found = await gather_with_cancel(*(data[name] for name in waiting))
+        data.update(zip(waiting, found, strict=True))
+    return data
 
 
 async def _settled(result: Any) -> Any:
