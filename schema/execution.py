@@ -34,7 +34,7 @@ from strawberry import Info
 from strawberry.execution.is_awaitable import optimized_is_awaitable
 
 from .context import Context
-from .plain import BRANCH, TYPENAME, UNSEEN, Branch, Details, Selection, Show, selection
+from .plain import BRANCH, UNSEEN, Branch, Details, Selection, Show, selection
 from .resolving import Later
 
 Recall = Callable[[Any], ExecutionResult | None]
@@ -257,13 +257,10 @@ class Planned(Executor[Any]):
         path: Any,
         position_context: Any,
     ) -> Any:
-        name = field_details_list[0].node.name.value
-        if name == TYPENAME:
-            return parent_type.name
-        definition = parent_type.fields.get(name)
+        definition = parent_type.fields.get(field_details_list[0].node.name.value)
         branch: Branch | None = definition.extensions.get(BRANCH) if definition is not None else None
         if definition is not None and branch is not None and not branch.asks:
-            reached = _reached(branch, source)
+            reached = self._shown(branch.reached, source)
             if reached is not None and reached is not UNSEEN:
                 kind: Kind = definition.type
                 return self._below(branch.kind, reached, kind, field_details_list, path)
@@ -356,13 +353,6 @@ def _info(context: Any) -> Any:
     known: Any = _Known(context)
     unknown: Any = None
     return Info(known, unknown)
-
-
-def _reached(branch: Branch, source: Any) -> Any:
-    try:
-        return branch.reached(source, None)
-    except Exception:  # noqa: BLE001  # graphql-core reads it again, and tells it as an error of the field
-        return UNSEEN
 
 
 async def _completed(data: dict[str, Any], waiting: list[str]) -> dict[str, Any]:

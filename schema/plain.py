@@ -83,24 +83,10 @@ def mark_plain(definition: Any, read: Callable[..., Any], *, asks: bool) -> None
     """`read` gives the field's value from its record, and from the `Info` if it `asks`, without doing anything."""
     kind: Any = get_nullable_type(definition.type)  # pyright: ignore[reportUnknownVariableType]
     is_nullable = not is_non_null_type(definition.type)
-    if definition.args:
-        return
     if is_leaf_type(kind):
         definition.extensions[LEAF] = Leaf(read, asks, is_nullable, kind.coerce_output_value)
     elif isinstance(kind, GraphQLObjectType):
         definition.extensions[BRANCH] = Branch(read, asks, is_nullable, kind)
-
-
-def mark_events(definition: Any) -> None:
-    """What a subscription's field shows is what its source gave, whatever its arguments are."""
-    kind: Any = get_nullable_type(definition.type)  # pyright: ignore[reportUnknownVariableType]
-    if isinstance(kind, GraphQLObjectType):
-        is_nullable = not is_non_null_type(definition.type)
-        definition.extensions[BRANCH] = Branch(_itself, asks=False, is_nullable=is_nullable, kind=kind)
-
-
-def _itself(event: Any) -> Any:
-    return event
 
 
 def selection(kind: GraphQLObjectType, fields: Fields, below: Below) -> Selection:

@@ -21,7 +21,7 @@ from strawberry import Info
 from strawberry.schema.schema_converter import GraphQLCoreConverter
 from strawberry.types.base import StrawberryMaybe
 
-from .plain import mark_events, mark_plain
+from .plain import mark_plain
 
 Convert = Callable[[Any], Any]
 Resolve = Callable[..., Any]
@@ -31,11 +31,16 @@ OWN = GraphQLCoreConverter.DEFINITION_BACKREF
 
 
 def prepare_resolvers(core: GraphQLSchema) -> None:
-    """Let every field that needs nothing more of Strawberry call our function itself. Streams stay as they are."""
+    """Let every field that needs nothing more of Strawberry call our function itself. Streams stay as they are: what
+    they show is what their source gave, whatever their arguments are.
+    """
     for kind in core.type_map.values():
         if isinstance(kind, GraphQLObjectType) and OWN in kind.extensions:
             for field in kind.fields.values():
-                (mark_events if kind is core.subscription_type else _prepare)(field)
+                if kind is core.subscription_type:
+                    mark_plain(field, _itself, asks=False)
+                else:
+                    _prepare(field)
 
 
 def check_one_of(core: GraphQLSchema) -> None:
@@ -48,38 +53,36 @@ def check_one_of(core: GraphQLSchema) -> None:
 
 
 def _prepare(field: GraphQLField) -> None:
-    own = field.extensions[OWN]
-    if read := _reading(own):
-        mark_plain(field, read, asks=False)
-        field.resolve = partial(_alone, read)
-        return
-    if read := _asking(own):
-        mark_plain(field, read, asks=True)
+    if (found := _reading(field.extensions[OWN])) is not None:
+        read, asks = found
+        mark_plain(field, read, asks=asks)
+        if not asks:
+            field.resolve = partial(_alone, read)
+            return
     field.resolve = prepared(field) or field.resolve
+
+
+def _itself(event: Any) -> Any:
+    return event
 
 
 def _alone(read: Convert, source: Any, _: Any) -> Any:
     return read(source)
 
 
-def _reading(own: Any) -> Convert | None:
-    """What gives the field's value from its record alone: an attribute, or a method of nothing but `self`."""
+def _reading(own: Any) -> tuple[Resolve, bool] | None:
+    """What gives the field's value from its record, and whether it asks for the `Info` as well: an attribute, or a
+    method of nothing but `self`, or of `self` and `info`.
+    """
     resolver = own.base_resolver
     if own.extensions:
         return None
     if resolver is None:
-        return attrgetter(own.python_name)
-    alone = [parameter.name for parameter in resolver.signature.parameters.values()] == ["self"]
-    return resolver.wrapped_func if alone and not resolver.is_async else None
-
-
-def _asking(own: Any) -> Convert | None:
-    """A method of nothing but `self` and `info`."""
-    resolver = own.base_resolver
-    if own.extensions or resolver is None or resolver.is_async:
-        return None
+        return attrgetter(own.python_name), False
     names = [parameter.name for parameter in resolver.signature.parameters.values()]
-    return resolver.wrapped_func if names == ["self", "info"] else None
+    if resolver.is_async or names not in (["self"], ["self", "info"]):
+        return None
+    return resolver.wrapped_func, "info" in names
 
 
 def prepared(field: Any) -> Resolve | None:
