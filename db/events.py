@@ -120,7 +120,7 @@ class GroupLog:
         if self._events:
             await self.transaction.run_many(APPEND, [_columns(event) for event in self._events])
         values = rows.GROUP.values(self.group) | {"group": self.group.id}
-        await self.transaction.run(CHANGE_GROUP if self._is_changed else MOVE_END, values)
+        await self.transaction.write(CHANGE_GROUP if self._is_changed else MOVE_END, values)
         self.transaction.appended.append(self._appended())
         self._events.clear()
         return self.group

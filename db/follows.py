@@ -112,12 +112,12 @@ async def kept(transaction: Transaction, user_id: UUID, root_id: UUID) -> int | 
 async def keep(transaction: Transaction, user_id: UUID, root: Message, read_seq: int) -> None:
     """The user follows the thread from here on. Call what writes here under the lock of the user's log."""
     values = {"user_id": user_id, "root_id": root.id, "group_id": root.group_id, "read_seq": read_seq}
-    await transaction.run(KEEP, values)
+    await transaction.write(KEEP, values)
 
 
 async def move(transaction: Transaction, user_id: UUID, root_id: UUID, read_seq: int) -> None:
-    await transaction.run(MOVE, {"user": user_id, "root": root_id, "read_seq": read_seq})
+    await transaction.write(MOVE, {"user": user_id, "root": root_id, "read_seq": read_seq})
 
 
 async def remove(transaction: Transaction, user_id: UUID, root_id: UUID) -> None:
-    await transaction.run(REMOVE, {"user": user_id, "root": root_id})
+    await transaction.write(REMOVE, {"user": user_id, "root": root_id})

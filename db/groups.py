@@ -53,7 +53,7 @@ async def create(transaction: Transaction, *, group_id: UUID, name: str, descrip
         access_seq=0,
         active_at=transaction.now,
     )
-    await transaction.run(CREATE, rows.GROUP.values(group))
+    await transaction.write(CREATE, rows.GROUP.values(group))
     return group
 
 

@@ -83,12 +83,12 @@ async def newest(transaction: Transaction, group_ids: Collection[UUID]) -> dict[
 
 
 async def add(transaction: Transaction, message: Message) -> None:
-    await transaction.run(ADD, rows.MESSAGE.values(message))
+    await transaction.write(ADD, rows.MESSAGE.values(message))
 
 
 async def change(transaction: Transaction, message: Message) -> None:
     """Write what may change of a message whose row is there."""
-    await transaction.run(CHANGE, {"message": message.id} | {name: getattr(message, name) for name in CHANGING})
+    await transaction.write(CHANGE, {"message": message.id} | {name: getattr(message, name) for name in CHANGING})
 
 
 async def sent_id(transaction: Transaction, sender_id: UUID, client_message_id: str) -> SentId | None:
@@ -108,4 +108,4 @@ async def keep_sent_id(transaction: Transaction, message: Message, digest: bytes
         "message_id": message.id,
         "digest": digest,
     }
-    await transaction.run(KEEP_SENT_ID, values)
+    await transaction.write(KEEP_SENT_ID, values)

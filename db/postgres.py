@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 import orjson
-from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy import event, text
+from sqlalchemy.exc import InvalidatePoolError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from .faults import LOCK_NOT_AVAILABLE, Unavailable, may_run_again, state_of, translated
 from .statements import write_data
@@ -22,6 +22,10 @@ AfterCommit = Callable[[Sequence[Appended]], None]
 
 ATTEMPTS = 5
 APPLICATION = "parley"
+# READ COMMITTED: a statement after a lock sees everything that was committed while the lock was waited for.
+BEGIN_WRITE = "BEGIN ISOLATION LEVEL READ COMMITTED"
+BEGIN_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+NO_BEGIN = ""
 
 # A statement that is new to a connection goes in two requests. Between them PostgreSQL calls the session active,
 # `idle_in_transaction_session_timeout` does not count, and `transaction_timeout` came only with version 17.
@@ -31,48 +35,86 @@ END_SILENT = text("""SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 
 
 def engine(url: str, connections: int, wait_seconds: float) -> AsyncEngine:
-    """READ COMMITTED: a statement after a lock sees everything that was committed while the lock was waited for."""
     settings = {
         "application_name": APPLICATION,
         "lock_timeout": f"{int(wait_seconds * 1000)}ms",
         # A node that vanished without a word holds the lock of a group no longer than this; see END_SILENT.
         "idle_in_transaction_session_timeout": f"{int(2 * wait_seconds * 1000)}ms",
     }
-    return create_async_engine(
+    made = create_async_engine(
         url,
         pool_size=connections,
         max_overflow=0,
         pool_timeout=wait_seconds,
-        isolation_level="READ COMMITTED",
+        isolation_level="AUTOCOMMIT",  # neither driver nor engine begins or ends by itself: `_begun` does
+        pool_reset_on_return=None,
         hide_parameters=True,
         json_serializer=write_data,
         json_deserializer=orjson.loads,
         # Longer than a lock may take, so that a lock is told as one; a connection that went silent ends with it.
         connect_args={"timeout": wait_seconds, "command_timeout": 2 * wait_seconds, "server_settings": settings},
     )
+    event.listen(made.sync_engine, "checkout", _check_that_it_lives)
+    return made
+
+
+def _check_that_it_lives(connection: Any, *_: Any) -> None:
+    """A restart of PostgreSQL ends all idle connections, of which nobody but the driver has heard."""
+    if connection.driver_connection.is_closed():
+        raise InvalidatePoolError
+
+
+@asynccontextmanager
+async def _begun(engine: AsyncEngine, clock: Callable[[], datetime], begin: str) -> AsyncGenerator[LoopTransaction]:
+    """A transaction, or without `begin` each statement by itself; what the block does not commit is rolled back."""
+    async with engine.connect() as connection:
+        transaction = LoopTransaction(clock, connection)
+        try:
+            if begin:
+                await transaction.say(begin)
+            yield transaction
+        except (asyncio.CancelledError, OSError, TimeoutError):  # nobody knows what the connection does now
+            await connection.invalidate()
+            raise
+        finally:
+            await _left(transaction)
+
+
+async def _left(transaction: LoopTransaction) -> None:
+    """Give back a connection that is in no transaction, or none."""
+    connection = transaction.connection
+    if connection.invalidated:
+        return
+    try:
+        if transaction.driver.is_in_transaction():
+            await transaction.say("ROLLBACK")
+    except (SQLAlchemyError, OSError, TimeoutError):
+        await connection.invalidate()
+    else:
+        if transaction.driver.is_closed():
+            await connection.invalidate()
 
 
 class Reader:
     """Reads, each one snapshot; none can write."""
 
     def __init__(self, engine: AsyncEngine, clock: Callable[[], datetime]) -> None:
-        self._engine = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-        self._without_transactions = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._engine = engine
         self._clock = clock
 
     def read(self) -> AbstractAsyncContextManager[Transaction]:
         """Raises Unavailable."""
-        return self._connected(self._engine)
+        return self._connected(BEGIN_READ)
 
     def glance(self) -> AbstractAsyncContextManager[Transaction]:
         """Raises Unavailable."""
-        return self._connected(self._without_transactions)
+        return self._connected(NO_BEGIN)
 
     @asynccontextmanager
-    async def _connected(self, engine: AsyncEngine) -> AsyncGenerator[Transaction]:
+    async def _connected(self, begin: str) -> AsyncGenerator[Transaction]:
         try:
-            async with engine.connect() as connection:
-                yield LoopTransaction(self._clock, connection)
+            async with _begun(self._engine, self._clock, begin) as transaction:
+                yield transaction
         except (SQLAlchemyError, OSError, TimeoutError) as error:
             raise translated(error, committed=False) from error
 
@@ -129,24 +171,24 @@ class Writer:
     async def _attempt(self, work: Work[T]) -> tuple[T, list[Appended]]:
         committing = False
         try:
-            async with self._engine.connect() as connection:
-                transaction = LoopTransaction(self._clock, connection)
+            async with _begun(self._engine, self._clock, BEGIN_WRITE) as transaction:
                 try:
                     result = await work(transaction)
+                    await transaction.flush()
                 except SQLAlchemyError as error:
                     if state_of(error) == LOCK_NOT_AVAILABLE:
-                        await self._end_silent(connection)
+                        await self._end_silent(transaction)
                     raise
                 committing = True
-                await connection.commit()
+                await transaction.say("COMMIT")
                 return result, transaction.appended
         except (SQLAlchemyError, OSError, TimeoutError) as error:
             if may_run_again(error):
                 raise
             raise translated(error, committed=None if committing else False) from error
 
-    async def _end_silent(self, connection: AsyncConnection) -> None:
+    async def _end_silent(self, transaction: LoopTransaction) -> None:
         """End the sessions of nodes that stand still in the middle of a request: one of them may hold the lock."""
         with suppress(SQLAlchemyError, OSError, TimeoutError):
-            await connection.rollback()
-            await connection.execute(END_SILENT, {"application": APPLICATION, "seconds": 2 * self._wait_seconds})
+            await transaction.say("ROLLBACK")
+            await transaction.execute(END_SILENT, {"application": APPLICATION, "seconds": 2 * self._wait_seconds})

@@ -87,12 +87,12 @@ async def count(transaction: Transaction, message_id: UUID) -> int:
 
 
 async def keep(transaction: Transaction, reacted: Reacted) -> None:
-    await transaction.run(KEEP, rows.REACTED.values(reacted))
+    await transaction.write(KEEP, rows.REACTED.values(reacted))
 
 
 async def remove(transaction: Transaction, message_id: UUID, user_id: UUID, emoji: str) -> None:
-    await transaction.run(REMOVE, {"message": message_id, "user": user_id, "emoji": emoji})
+    await transaction.write(REMOVE, {"message": message_id, "user": user_id, "emoji": emoji})
 
 
 async def remove_all(transaction: Transaction, message_id: UUID) -> None:
-    await transaction.run(REMOVE_ALL, {"message": message_id})
+    await transaction.write(REMOVE_ALL, {"message": message_id})

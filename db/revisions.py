@@ -40,8 +40,8 @@ async def count(transaction: Transaction, message_id: UUID) -> int:
 
 
 async def keep(transaction: Transaction, revision: MessageRevision) -> None:
-    await transaction.run(KEEP, rows.MESSAGE_REVISION.values(revision))
+    await transaction.write(KEEP, rows.MESSAGE_REVISION.values(revision))
 
 
 async def remove(transaction: Transaction, message_id: UUID) -> None:
-    await transaction.run(REMOVE, {"message": message_id})
+    await transaction.write(REMOVE, {"message": message_id})

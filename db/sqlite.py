@@ -24,7 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from .faults import Unavailable, may_run_again, state_of, translated
 from .statements import write_data
-from .transactions import Appended, DirectTransaction, Transaction, on_driver
+from .transactions import Appended, DirectTransaction, Transaction, on_sqlite
 
 T = TypeVar("T")
 Work = Callable[[Transaction], Coroutine[Any, Any, Any]]
@@ -94,7 +94,7 @@ class Reader:
 
     def enter(self) -> DirectTransaction:
         connection = self._idle.pop() if self._idle else self._engine.connect()
-        on_driver(connection, "BEGIN")
+        on_sqlite(connection, "BEGIN")
         return DirectTransaction(self._clock, connection)
 
     def look(self) -> DirectTransaction:
@@ -344,7 +344,7 @@ class Writer:
         """With the write lock: at once where it is free, which spares each batch a hop to the thread."""
         connection.begin()
         try:
-            on_driver(connection, BEGIN)
+            on_sqlite(connection, BEGIN)
         except SQLAlchemyError as error:
             if not state_of(error).startswith("SQLITE_BUSY"):
                 raise
@@ -383,11 +383,11 @@ class Writer:
 
 
 def _begin_waiting(connection: Connection, seconds: float) -> None:
-    on_driver(connection, _waiting_for_locks(seconds))
+    on_sqlite(connection, _waiting_for_locks(seconds))
     try:
-        on_driver(connection, BEGIN)
+        on_sqlite(connection, BEGIN)
     finally:
-        on_driver(connection, _waiting_for_locks(0))
+        on_sqlite(connection, _waiting_for_locks(0))
 
 
 def _roll_back(connection: Connection) -> None:

@@ -5,9 +5,11 @@ and 8 µs so: SQLite's driver takes 5, the columns that are no plain text or num
 id of its sender runs ten.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -23,6 +25,7 @@ Row = Sequence[Any]
 Convert = Callable[[Any], Any]
 
 
+PLACE = re.compile(r"\$(\d+)")  # of a parameter; our statements hold no other text
 COUNTS_REMEMBERED = 64
 IDS_REMEMBERED = 8_192  # 2 MB
 MOMENTS_REMEMBERED = 64
@@ -50,6 +53,7 @@ class Prepared:
         compiled: Any = statement.compile(dialect=dialect)
         binds = {name: compiled.binds[name] for name in compiled.positiontup}
         self.text: str = compiled.string
+        self.width = len(compiled.positiontup)
         self.names = frozenset(compiled.positiontup)
         self._constants = {name: bind.value for name, bind in binds.items() if not bind.required}
         self._take = _tuple_of([(name, _writing(binds[name].type, dialect)) for name in compiled.positiontup])
@@ -76,6 +80,8 @@ class Statement:
     """A statement of Core whose parameters are named; every value comes when it runs."""
 
     def __init__(self, statement: "Select[Any] | Insert | Update | Delete") -> None:
+        self.table = None if isinstance(statement, Select) else statement.table
+        """What it changes."""
         self._statement = statement
         self._prepared: dict[str, Prepared] = {}
 
@@ -84,6 +90,19 @@ class Statement:
         if prepared is None:
             prepared = self._prepared[dialect.name] = Prepared(self._statement, dialect)
         return prepared
+
+
+@lru_cache(COUNTS_REMEMBERED)
+def together(parts: Sequence[Prepared]) -> str:
+    """One text for several statements that give no rows, with the parameters of all of them in their order."""
+    offsets = accumulate((part.width for part in parts), initial=0)
+    *first, last = (_renumbered(part.text, offset) for part, offset in zip(parts, offsets, strict=False))
+    named = ", ".join(f"part_{number} AS ({text})" for number, text in enumerate(first))
+    return f"WITH {named} {last}" if first else last
+
+
+def _renumbered(text: str, offset: int) -> str:
+    return PLACE.sub(lambda place: f"${int(place[1]) + offset}", text)
 
 
 def _writing(kind: TypeEngine[Any], dialect: Dialect) -> Convert | None:

@@ -82,6 +82,6 @@ async def keep(transaction: Transaction, thread: Thread, *, first: bool) -> None
         "active_at": thread.active_at,
     }
     if first:
-        await transaction.run(KEEP, {"root_id": thread.root_id, **values})
+        await transaction.write(KEEP, {"root_id": thread.root_id, **values})
     else:
-        await transaction.run(CHANGE, {"root": thread.root_id, **values})
+        await transaction.write(CHANGE, {"root": thread.root_id, **values})

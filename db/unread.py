@@ -119,6 +119,6 @@ async def kept(transaction: Transaction, user_id: UUID, group_id: UUID) -> int |
 async def keep(transaction: Transaction, user_id: UUID, group_id: UUID, read_seq: int, *, first: bool) -> None:
     """Write how far the user has read. `first`: there is no row yet. Call it under the lock of the user's log."""
     if first:
-        await transaction.run(KEEP, {"user_id": user_id, "group_id": group_id, "read_seq": read_seq})
+        await transaction.write(KEEP, {"user_id": user_id, "group_id": group_id, "read_seq": read_seq})
     else:
-        await transaction.run(MOVE, {"user": user_id, "group": group_id, "read_seq": read_seq})
+        await transaction.write(MOVE, {"user": user_id, "group": group_id, "read_seq": read_seq})

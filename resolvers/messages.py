@@ -82,6 +82,7 @@ async def send(
         if client_id is not None:
             await messages.keep_sent_id(transaction, message, digest)
         await log.write()
+        await mentions.keep(transaction, message)
         return Sent(message, replayed=False)
 
     return await services.write(work)
@@ -119,7 +120,6 @@ async def _append(
         mentions=await mentions.find(transaction, own, content, event.seq),
     )  # fmt: skip
     await messages.add(transaction, message)
-    await mentions.keep(transaction, message)
     log.shows(message)
     return message
 

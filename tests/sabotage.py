@@ -17,7 +17,7 @@ import asyncpg
 import pytest
 from sqlalchemy import Engine, event, select
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.util import await_only
+from sqlalchemy.util import await_only, greenlet_spawn
 
 from app import Process
 from db import tables, transactions
@@ -139,14 +139,14 @@ class Statements:
         for engine in self._engines:
             event.listen(engine, "before_cursor_execute", self._before)
             event.listen(engine, "commit", self._commit)
-        self._run = transactions.on_driver
-        transactions.on_driver = self._on_driver
+        self._runs = transactions.on_sqlite, transactions.on_postgres
+        transactions.on_sqlite, transactions.on_postgres = self._on_sqlite, self._on_postgres
 
     def stop(self) -> None:
         for engine in self._engines:
             event.remove(engine, "before_cursor_execute", self._before)
             event.remove(engine, "commit", self._commit)
-        transactions.on_driver = self._run
+        transactions.on_sqlite, transactions.on_postgres = self._runs
 
     @contextmanager
     def held(self, *words: str) -> Generator[Hold]:
@@ -218,13 +218,19 @@ class Statements:
     def _before(self, connection: Any, _: Any, text: str, parameters: Any, *__: Any) -> None:
         self._tell(connection, f"{text} {parameters}")
 
-    def _on_driver(self, connection: Any, text: str, parameters: Sequence[Any] = ()) -> list[Row]:
+    def _on_sqlite(self, connection: Any, text: str, parameters: Sequence[Any] = ()) -> list[Row]:
         if connection.engine in self._engines:
             try:
                 self._tell(connection, f"{text} {parameters}")
             except sqlite3.Error as fault:
                 raise OperationalError(text, None, fault) from fault
-        return self._run(connection, text, parameters)
+        return self._runs[0](connection, text, parameters)
+
+    async def _on_postgres(self, connection: Any, call: Any, text: str, *parameters: Any) -> Any:
+        if connection.sync_engine in self._engines and not text.startswith(("BEGIN", "ROLLBACK")):
+            said = f"{text} {parameters}" if parameters else text
+            await greenlet_spawn(self._tell, connection.sync_connection, said)
+        return await self._runs[1](connection, call, text, *parameters)
 
     def _commit(self, connection: Any) -> None:
         self._tell(connection, COMMIT)

@@ -12,6 +12,7 @@ from sqlalchemy.exc import OperationalError
 
 import db.messages
 import db.users
+from db import transactions
 from resolvers import following, messages, users
 from resolvers.refusals import ErrorCode
 from schema import endpoint
@@ -480,14 +481,21 @@ async def test_a_commit_without_an_answer_is_said_to_be_unknown_and_its_repeat_s
 ) -> None:
     ada = await world.user()
     group = await world.group(ada)
-    commit = Connection.commit
+    commit, on_postgres = Connection.commit, transactions.on_postgres
 
     def unanswered(connection: Connection) -> None:
         commit(connection)
         lose_the_connection()
 
+    async def unanswered_on_postgres(connection: Any, call: Any, text: str, *parameters: Any) -> Any:
+        answer = await on_postgres(connection, call, text, *parameters)
+        if text == "COMMIT":
+            lose_the_connection()
+        return answer
+
     with monkeypatch.context() as patch:
         patch.setattr(Connection, "commit", unanswered)
+        patch.setattr(transactions, "on_postgres", unanswered_on_postgres)
         failure = await over_http(world.server, ada.client, operation("SendGroupMessage"), sent(group))
     assert failure.extensions == {"code": "SERVICE_UNAVAILABLE", "retry": True}
     assert "not known whether this was done" in str(failure)

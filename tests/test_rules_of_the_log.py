@@ -330,8 +330,8 @@ async def test_a_connection_cut_at_the_commit_is_told_as_unknown_and_before_it_a
 ) -> None:
     cuts: list[tuple[bytes, Cut, Json, bool]] = [
         (b"INSERT INTO messages", Cut.REQUEST, {"committed": False}, False),
-        (b"COMMIT;", Cut.REQUEST, {}, False),
-        (b"COMMIT;", Cut.ANSWER, {}, True),
+        (b"COMMIT\0", Cut.REQUEST, {}, False),
+        (b"COMMIT\0", Cut.ANSWER, {}, True),
     ]
     with version.judged() as violations:
         async with behind_a_proxy(stack) as (bench, proxy):

@@ -23,10 +23,12 @@ from db import (
     memberships,
     mentions,
     messages,
+    postgres,
     reactions,
     revisions,
     tables,
     threads,
+    transactions,
     unread,
     users,
 )
@@ -36,12 +38,15 @@ from db.records import MESSAGE_KINDS
 from db.statements import Prepared, Statement, read_moment, write_moment
 from resolvers.users import digest
 from schema import ids
-from tests.harness import Server, World
+from tests.counting import statements
+from tests.harness import Server, Stack, World, eventually
+from tests.sabotage import Bench, only_on, quiet_server
 
 MODULES: list[ModuleType] = [
     *(events, follows, groups, memberships, mentions, messages, reactions),
     *(revisions, threads, unread, users),
 ]
+THREAD = {"last_reply_id": None, "active_at": datetime(2026, 1, 1, tzinfo=UTC)}
 WRITES = {
     "ADD",
     "KEEP_SENT_ID",
@@ -179,6 +184,72 @@ async def test_a_taken_key_is_told_as_core_tells_it(server: Server, world: World
                 await database.write(recording(work, states))
     assert len(set(states)) == 1, "both ways, each time again"
     assert set(states) <= {f"{state} False" for state in TAKEN}, "and no word of the rows"
+
+
+async def test_what_was_written_is_seen_by_whatever_is_run_next_and_the_last_of_two_writes_of_a_row_stays(
+    server: Server, world: World
+) -> None:
+    values = await values_of(world)
+    position = {"user": values["user"], "group": values["group"]}
+
+    async def work(transaction: Transaction) -> list[Any]:
+        seen: list[Any] = []
+        for read_seq in (2, 3):
+            await transaction.write(unread.MOVE, {**position, "read_seq": read_seq})
+            await transaction.write(threads.CHANGE, THREAD | {"root": values["root"], "reply_count": read_seq})
+            await transaction.write(unread.MOVE, {**position, "read_seq": read_seq - 1})
+            seen += [await transaction.first(unread.KEPT, position), await transaction.first(threads.GET, values)]
+        await transaction.write(unread.MOVE, {**position, "read_seq": 1})
+        return seen
+
+    async with database_of(server) as database:
+        first, thread, second, thread_again = await database.write(work)
+        assert (first[0], second[0]) == (1, 2)
+        assert [row[1] for row in (thread, thread_again)] == [2, 3]
+        async with database.read() as transaction:
+            assert await unread.kept(transaction, position["user"], position["group"]) == 1, "what came last, too"
+
+
+@only_on("postgres")
+async def test_a_send_is_four_statements_under_the_lock_whatever_it_writes(stack: Stack) -> None:
+    async with quiet_server(stack) as server, World(server) as world:
+        ada = await world.user()
+        group_id = await world.group(ada)
+        sent = {"groupId": group_id, "content": "hello", "clientMessageId": "an-id"}
+        with statements(server) as seen:
+            await ada.run("SendGroupMessage", input=sent)
+    writes = [statement for statement in seen if "INSERT" in statement or "UPDATE groups" in statement]
+    (together,) = writes
+    assert all(f"INTO {table}" in together for table in ("messages", "group_events", "sent_ids"))
+    assert "UPDATE groups" in together
+    locked = next(number for number, statement in enumerate(seen) if "FOR NO KEY UPDATE" in statement)
+    assert seen.index(together) - locked == 3, "the lock, the member, the id, and all that is written"
+
+
+@only_on("postgres")
+async def test_connections_that_postgresql_has_ended_are_not_used_again(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_postgres, used = transactions.on_postgres, set[Any]()
+
+    async def noted(connection: Any, *call: Any) -> Any:
+        used.add(connection.sync_connection.connection.driver_connection)
+        return await on_postgres(connection, *call)
+
+    monkeypatch.setattr(transactions, "on_postgres", noted)
+    async with quiet_server(stack) as server, Bench.on(server) as bench:
+        ada = await bench.world.user()
+        group_id = await bench.world.group(ada)
+        await asyncio.gather(*(bench.world.send(ada, group_id, f"{number}") for number in range(10)))
+        assert len(used) > 1
+        async with bench.connection() as other:
+            await other.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1"
+                " AND datname = current_database()",
+                postgres.APPLICATION,
+            )
+        await eventually(lambda: all(connection.is_closed() for connection in used))
+        await asyncio.gather(*(bench.world.send(ada, group_id, f"again {number}") for number in range(10)))
 
 
 @pytest.mark.parametrize(

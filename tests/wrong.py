@@ -127,9 +127,15 @@ DOES_NOTHING_ON_CONFLICT = Version(
 )
 
 
+async def _commit_and_go_on(transaction: LoopTransaction) -> None:
+    if transaction.driver.is_in_transaction():
+        await transaction.say("COMMIT")
+        await transaction.say(postgres.BEGIN_WRITE)
+
+
 async def _execute_and_commit(self: LoopTransaction, statement: Any, parameters: Any = None) -> Any:
     found = await self.connection.execute(statement, parameters)
-    await self.connection.commit()
+    await _commit_and_go_on(self)
     return found
 
 
@@ -138,7 +144,7 @@ _run = LoopTransaction.run
 
 async def _run_and_commit(self: LoopTransaction, statement: Statement, values: Values) -> Any:
     found = await _run(self, statement, values)
-    await self.connection.commit()
+    await _commit_and_go_on(self)
     return found
 
 
@@ -147,6 +153,7 @@ WRITES_PIECEMEAL = Version(
     (
         ("db.transactions.LoopTransaction.execute", _execute_and_commit),
         ("db.transactions.LoopTransaction.run", _run_and_commit),
+        ("db.transactions.LoopTransaction.write", _run_and_commit),
     ),
 )
 
