@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from schema import execution, replays
-from tests.harness import Json, Person, World
+from tests.harness import Json, Person, World, eventually
 from tests.inside import process_of
 
 CONTENT = "subscription($groupId: ID!, $after: String) { groupMessages(groupId: $groupId, after: $after) { %s } }"
@@ -31,6 +31,14 @@ def executed(monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
 
     monkeypatch.setattr(execution.Planned, "build_per_event_executor", counted)
     return seen
+
+
+@pytest.fixture
+def remembered(world: World, monkeypatch: pytest.MonkeyPatch) -> replays.Replays:
+    """What the server remembers from here on."""
+    own = replays.Replays()
+    monkeypatch.setattr(process_of(world.server).sockets, "replays", own)
+    return own
 
 
 async def replayed(person: Person, document: str, group_id: str, after: str, count: int) -> list[Json]:
@@ -107,16 +115,29 @@ async def test_what_differs_from_viewer_to_viewer_is_shared_with_nobody(
         assert event["message"]["group"]["viewerMembership"]["user"]["id"] == person.id
 
 
-async def test_a_process_remembers_a_bounded_number_of_events_for_a_bounded_time(
-    world: World, executed: Counter[int], monkeypatch: pytest.MonkeyPatch
+async def test_a_process_remembers_a_bounded_number_of_events(
+    world: World, executed: Counter[int], remembered: replays.Replays, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replays, "REMEMBERED", 3)
-    monkeypatch.setattr(replays, "SECONDS", -1)
+    monkeypatch.setattr(replays, "SECONDS", 60)
     ada = await world.user("ada")
     group_id = await world.group(ada)
     start = (await ada.run("Group", id=group_id))["headCursor"]
     sent = [(await world.send(ada, group_id, f"number {n}"))["seq"] for n in range(5)]
     for _ in range(2):
         await replayed(ada, PLAIN, group_id, start, 5)
-        assert len(process_of(world.server).sockets.replays) == 3
+        assert len(remembered) == 3
+    assert executed == Counter(2 * sent)
+
+
+async def test_what_was_shown_to_those_who_came_back_is_let_go_of_when_no_more_come(
+    world: World, executed: Counter[int], remembered: replays.Replays
+) -> None:
+    ada = await world.user("ada")
+    group_id = await world.group(ada)
+    start = (await ada.run("Group", id=group_id))["headCursor"]
+    sent = [(await world.send(ada, group_id, f"number {n}"))["seq"] for n in range(5)]
+    for _ in range(2):
+        await replayed(ada, PLAIN, group_id, start, 5)
+        await eventually(lambda: not remembered)
     assert executed == Counter(2 * sent)
