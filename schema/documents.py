@@ -38,6 +38,7 @@ from resolvers.revisions import MOST_REVISIONS
 from settings import MOST_SEEN_BY
 
 from .execution import Plan
+from .sharing import Sharing, sharing
 
 REMEMBERED = 512
 LARGEST_REMEMBERED = 16 * 1024
@@ -219,6 +220,14 @@ class Prepared:
     @property
     def is_subscription(self) -> bool:
         return self.operation.operation is OperationType.SUBSCRIPTION
+
+    @property
+    def sharing(self) -> Sharing | None:
+        """With whom a subscription's events may be shared; None where they are made for one subscriber."""
+        known, key = self.plan.sharing, id(self.operation)
+        if key not in known:
+            known[key] = sharing(self.document, self.operation)
+        return known[key]
 
 
 class Rejected(Exception):

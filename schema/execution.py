@@ -36,6 +36,7 @@ from strawberry.execution.is_awaitable import optimized_is_awaitable
 from .context import Context
 from .plain import BRANCH, UNSEEN, Branch, Details, Selection, Show, selection
 from .resolving import Later
+from .sharing import Sharing
 
 Recall = Callable[[Any], ExecutionResult | None]
 Fields: TypeAlias = dict[str, Details]
@@ -47,7 +48,7 @@ class Plan:
 
     `executors`: for each operation one to begin the next from, without a context. `roots` and `below`: which fields are
     selected on which type, and `selections` how they are shown; with a directive (`@skip`, `@include`) that differs
-    from request to request, and is not remembered.
+    from request to request, and is not remembered. `sharing`: with whom the events of each operation may be shared.
     """
 
     def __init__(self, document: DocumentNode) -> None:
@@ -55,6 +56,7 @@ class Plan:
         visit(document, directives)
         self.is_fixed = not directives.found
         self.executors: dict[int, Planned] = {}
+        self.sharing: dict[int, Sharing | None] = {}
         self.roots: dict[int, Fields] = {}
         self.below: dict[tuple[GraphQLObjectType, int], tuple[Details, Any]] = {}
         self.selections: dict[int, tuple[Fields, Selection]] = {}

@@ -94,7 +94,7 @@ async def test_a_field_of_the_viewer_is_shown_to_each_viewer_as_their_own(world:
 async def test_a_field_that_asks_for_the_viewer_without_saying_so_is_shown_to_nobody(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("schema.cohorts.VIEWER_FIELDS", frozenset[str]())
+    monkeypatch.setattr("schema.sharing.VIEWER_FIELDS", frozenset[str]())
     monkeypatch.setattr("resolvers.following.PAUSE_SECONDS", 0)
     ada, ben = await world.users("ada", "ben")
     group_id = await world.group(ada, ben)

@@ -1,11 +1,15 @@
 """Documents: what may be asked at most, and that a remembered document answers as a new one does."""
 
+import gc
+import weakref
 from collections.abc import Callable, Mapping
 
 import pytest
 from graphql import build_client_schema, build_schema, get_introspection_query, lexicographic_sort_schema, print_schema
 
-from schema.documents import LARGEST_REMEMBERED, MAX_DEPTH, MAX_FIELDS, MAX_OBJECTS, MAX_SAME_NAME, MAX_TOKENS
+from schema.cohorts import shareable
+from schema.documents import LARGEST_REMEMBERED, MAX_DEPTH, MAX_FIELDS, MAX_OBJECTS, MAX_SAME_NAME, MAX_TOKENS, prepare
+from schema.schema import schema
 from tests.harness import Endpoint, Json, Server, World, operation, refused
 from tests.harness.client import ROOT
 from tests.inside import LogBook
@@ -297,3 +301,13 @@ async def test_a_document_that_is_too_large_to_remember_is_answered_all_the_same
     document = "{ __typename } #".ljust(size, "x")
     for _ in range(2):
         assert await server.client().execute(document) == {"__typename": "Query"}
+
+
+def test_nothing_is_kept_of_a_subscription_that_is_too_large_to_remember() -> None:
+    text = "subscription { groupMessages(groupId: 1) { seq } } #".ljust(LARGEST_REMEMBERED + 1, "x")
+    prepared = prepare(schema.core, text, None)
+    assert shareable(prepared, text, None, {}) is not None
+    document = weakref.ref(prepared.document)
+    del prepared
+    gc.collect()
+    assert document() is None
