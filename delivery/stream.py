@@ -359,12 +359,17 @@ class Streams:
         for hint, batch in committed:
             self._unpublished[hint.log] = max(hint.seq, self._unpublished.get(hint.log, 0))
             self._hear(hint, batch)
+        self._publish_what_waits()
+
+    def _publish_what_waits(self) -> None:
         if self._publisher is None and self._unpublished:
             self._publisher = self.own(self._publish())
             self._publisher.add_done_callback(self._published)
 
-    def _published(self, _: asyncio.Task[None]) -> None:
+    def _published(self, task: asyncio.Task[None]) -> None:
         self._publisher = None
+        if not task.cancelled():
+            self._publish_what_waits()  # what was committed after it had ended and before this call
 
     async def _publish(self) -> None:
         while self._unpublished:

@@ -14,7 +14,7 @@ from db.engine import Appended
 from delivery.bus import Bus
 from delivery.events import Batch, Event, Head, Hint, Log
 from delivery.feed import EndReason
-from delivery.stream import HEADS_PER_STATEMENT, Streams
+from delivery.stream import CHANNELS, HEADS_PER_STATEMENT, Streams
 from schema import ids
 from tests.engines import Postgres
 from tests.harness import Node, Stack, World, as_environment, eventually
@@ -102,6 +102,22 @@ async def test_what_was_committed_together_is_told_in_one_text() -> None:
         streams.announce((Hint(log, SEQ), None) for log in logs)
         await eventually(lambda: bus.counts.published)
     assert bus.counts.published == 1
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_what_is_committed_in_any_turn_of_the_loop_is_told_at_once(turns: int) -> None:
+    heard: list[str] = []
+    log = Log("group", UUID(int=1))
+    async with Bus("memory://") as bus, Streams(bus, EndlessLogs(), NEVER) as streams:
+        for channel in CHANNELS:
+            await bus.join(channel, heard.append)
+        streams.announce([(Hint(log, 1), None)])
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        streams.announce([(Hint(log, 2), None)])
+        await eventually(lambda: Hint(log, 2).encode() in heard)
+        for channel in CHANNELS:
+            await bus.leave(channel, heard.append)
 
 
 @asynccontextmanager
