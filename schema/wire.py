@@ -410,27 +410,32 @@ class _Answer:
     uvicorn writes them one after the other: two system calls, two packets, and a client that is woken twice.
     """
 
-    __slots__ = ("_cycle", "_has_left", "_head", "_transport")
+    __slots__ = ("_cycle", "_head", "_transport")
 
     def __init__(self, cycle: RequestResponseCycle) -> None:
         self._cycle = cycle
         self._transport = cycle.transport
         self._head = b""
-        self._has_left = False
 
     def write(self, data: bytes) -> None:
-        if self._has_left or not self._cycle.response_started:  # the rest of the body, or `100 Continue`
+        if not self._cycle.response_started:  # `100 Continue`
             self._transport.write(data)
         elif not self._head:
             self._head = data
         else:
-            self._has_left = True
             self._transport.writelines((self._head, data))
+            self._give_back()
 
     def close(self) -> None:
-        if not self._has_left:
-            self._transport.write(self._head)
+        self._transport.write(self._head)
         self._transport.close()
+        self._give_back()
+
+    def _give_back(self) -> None:
+        """The rest goes as usual. They would refer to each other, and each request wait for the garbage collector with
+        all that it holds: that, and memory that no cache has any more, took 5 % of a send.
+        """
+        self._cycle.transport = self._transport
 
     def is_closing(self) -> bool:
         return self._transport.is_closing()

@@ -1,6 +1,7 @@
 """GraphQL over HTTP: what is answered with which status and media type, whatever a client sends."""
 
 import asyncio
+import gc
 import gzip
 import json
 import socket
@@ -14,6 +15,7 @@ import httpx2
 import hypothesis
 import pytest
 from hypothesis import strategies as st
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from resolvers.refusals import ErrorCode
 from schema import endpoint, wire
@@ -567,6 +569,23 @@ async def test_an_answer_leaves_in_one_packet(server: Server) -> None:
             assert (await reader.readuntil(ANSWER)).startswith(b"HTTP/1.1 200 OK\r\n")
             info = writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, DATA_SEGS_IN + 4)
             assert int.from_bytes(info[DATA_SEGS_IN:], sys.byteorder) == count
+
+
+async def test_what_was_answered_does_not_wait_for_the_garbage_collector(server: Server) -> None:
+    def kept() -> int:
+        return sum(type(each) is RequestResponseCycle for each in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        before = kept()
+        async with raw_connection(server) as (reader, writer), asyncio.timeout(20):
+            for _ in range(10):
+                writer.write(ASKING + b"\r\n" + ASK)
+                await reader.readuntil(ANSWER)
+            assert kept() <= before + 1, "the connection has its last one"
+    finally:
+        gc.enable()
 
 
 async def test_who_waits_to_be_told_to_go_on_is_told_before_the_answer(server: Server) -> None:
