@@ -113,7 +113,8 @@ async def test_no_byte_that_an_outsider_gets_depends_on_what_happens_in_the_grou
     telling: Telling, standing: Standing
 ) -> None:
     before, after = telling.before[standing], telling.after[standing]
-    assert {key: (before[key], after[key]) for key in before if before[key] != after[key]} == {}
+    differing = {key: (before[key], after[key]) for key in before if before[key] != after[key]}
+    assert not differing, differing
     assert len(before) == len(after)
 
 
