@@ -102,7 +102,7 @@ class LoopTransaction(Transaction):
 
     @property
     def driver(self) -> Driver:
-        return _driver(self.connection)
+        return driver_of(self.connection)
 
     async def execute(self, statement: Executable, parameters: Parameters = None) -> Found:
         await self.flush()
@@ -186,7 +186,7 @@ class _Fault(Exception):
         self.sqlstate: str | None = getattr(error, "sqlstate", None)
 
 
-def _driver(connection: AsyncConnection) -> Driver:
+def driver_of(connection: AsyncConnection) -> Driver:
     assert connection.sync_connection is not None
     driver: Any = connection.sync_connection.connection.driver_connection
     return driver
@@ -195,6 +195,6 @@ def _driver(connection: AsyncConnection) -> Driver:
 async def on_postgres(connection: AsyncConnection, call: Callable[..., Awaitable[T]], text: str, *parameters: Any) -> T:
     """What this call of PostgreSQL's driver answers. Raises what SQLAlchemy would."""
     try:
-        return await call(_driver(connection), text, *parameters)
+        return await call(driver_of(connection), text, *parameters)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
         raise DBAPIError(text, None, _Fault(error), hide_parameters=True) from error

@@ -245,10 +245,11 @@ def _matches(statement: str, words: tuple[str, ...]) -> bool:
 
 
 def _engines(process: Process) -> list[Engine]:
-    """Both engines of SQLite; on PostgreSQL the reader's is a view of the writer's."""
+    """Both engines of SQLite, the one of PostgreSQL."""
     database: Any = process.database
-    writer = database._writer._engine
-    return [writer.sync_engine] if hasattr(writer, "sync_engine") else [database._reader._engine, writer]
+    if process.settings.is_sqlite:
+        return [database._reader._engine, database._writer._engine]
+    return [database._writer._connections.engine.sync_engine]
 
 
 class Reads:

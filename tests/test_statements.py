@@ -23,12 +23,10 @@ from db import (
     memberships,
     mentions,
     messages,
-    postgres,
     reactions,
     revisions,
     tables,
     threads,
-    transactions,
     unread,
     users,
 )
@@ -39,8 +37,8 @@ from db.statements import Prepared, Statement, read_moment, write_moment
 from resolvers.users import digest
 from schema import ids
 from tests.counting import statements
-from tests.harness import Server, Stack, World, eventually
-from tests.sabotage import Bench, only_on, quiet_server
+from tests.harness import Server, Stack, World
+from tests.sabotage import only_on, quiet_server
 
 MODULES: list[ModuleType] = [
     *(events, follows, groups, memberships, mentions, messages, reactions),
@@ -224,32 +222,6 @@ async def test_a_send_is_four_statements_under_the_lock_whatever_it_writes(stack
     assert "UPDATE groups" in together
     locked = next(number for number, statement in enumerate(seen) if "FOR NO KEY UPDATE" in statement)
     assert seen.index(together) - locked == 3, "the lock, the member, the id, and all that is written"
-
-
-@only_on("postgres")
-async def test_connections_that_postgresql_has_ended_are_not_used_again(
-    stack: Stack, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    on_postgres, used = transactions.on_postgres, set[Any]()
-
-    async def noted(connection: Any, *call: Any) -> Any:
-        used.add(connection.sync_connection.connection.driver_connection)
-        return await on_postgres(connection, *call)
-
-    monkeypatch.setattr(transactions, "on_postgres", noted)
-    async with quiet_server(stack) as server, Bench.on(server) as bench:
-        ada = await bench.world.user()
-        group_id = await bench.world.group(ada)
-        await asyncio.gather(*(bench.world.send(ada, group_id, f"{number}") for number in range(10)))
-        assert len(used) > 1
-        async with bench.connection() as other:
-            await other.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1"
-                " AND datname = current_database()",
-                postgres.APPLICATION,
-            )
-        await eventually(lambda: all(connection.is_closed() for connection in used))
-        await asyncio.gather(*(bench.world.send(ada, group_id, f"again {number}") for number in range(10)))
 
 
 @pytest.mark.parametrize(
