@@ -199,9 +199,13 @@ class Outbox:
 
     async def send(self, text: bytes) -> None:
         """Return once the peer has taken enough. Raises Stalled, Gone."""
-        while self._emptying is not None:  # what was pushed before goes first
-            await asyncio.wait([self._emptying])
+        await self.emptied()  # what was pushed before goes first
         await self._send(text)
+
+    async def emptied(self) -> None:
+        """Return once nothing waits."""
+        while self._emptying is not None:
+            await asyncio.wait([self._emptying])
 
     async def _send(self, text: bytes) -> None:
         if self._pipe.is_writable:

@@ -92,6 +92,7 @@ class SocketOperation:
         return b'{"type":"error","id":%b,"payload":%b}' % (write_json(self.id), errors)
 
     async def _say(self, text: bytes) -> None:
+        await self._socket.outbox.emptied()
         if not self.is_over:
             await self._socket.outbox.send(text)
 
@@ -123,13 +124,18 @@ class SocketOperation:
 
     def end(self, why: Event | EndReason, last: Event | None) -> None:
         refusal = live_end(why, self._cursor, last)
-        if refusal is not None and not self.is_over:
+        if isinstance(refusal, Lagging) and not self.is_over:
             self.line.failed(refusal.code)
-            if isinstance(refusal, Lagging):
-                self._socket.give_up()
-            else:
-                self._push_last(write_json([present_refusal(refusal)]))
+            self._socket.give_up()
+        elif refusal is not None:
+            self.refuse_at_once(refusal)
         self.close()
+
+    def refuse_at_once(self, refusal: Refusal) -> None:
+        """From this call on nothing else is sent for it, however slow the peer is."""
+        if not self.is_over:
+            self.line.failed(refusal.code)
+            self._push_last(write_json([present_refusal(refusal)]))
 
     def _push_last(self, errors: bytes) -> None:
         self._silence()
@@ -326,19 +332,19 @@ class Socket:
             self._ending = self._own(self._end_session(refusal))
 
     async def _end_session(self, refusal: Refusal) -> None:
-        """Each operation gets its `error`, then the socket closes.
+        """Each operation gets its `error`, all of them now, then the socket closes.
 
         What is being written now is answered first: it may be this log-out. Where nothing is, the close goes out with
         the errors: a client that leaves at its last error hears 4403 all the same.
         """
-        with suppress(Gone):
-            for operation in [each for each in self.operations.values() if each.running is not None]:
-                await operation.refuse(refusal)
-                operation.stop()
-            if self.operations:
-                await asyncio.wait(self._tasks, timeout=LAST_WORDS_SECONDS)
-            for operation in list(self.operations.values()):
-                await operation.refuse(refusal)
+        for operation in [each for each in self.operations.values() if each.running is not None]:
+            operation.refuse_at_once(refusal)
+            operation.stop()
+        if self.operations:
+            await asyncio.wait(self._tasks, timeout=LAST_WORDS_SECONDS)
+        for operation in list(self.operations.values()):
+            operation.refuse_at_once(refusal)
+        await self.outbox.emptied()
         expired = refusal.code is session_expired().code
         self.end(FORBIDDEN if expired else TRY_AGAIN, "Session expired" if expired else "Try again later")
 

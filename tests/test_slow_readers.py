@@ -28,6 +28,7 @@ WIDE = f"""subscription ($groupId: ID!, $after: String) {{
         cursor seq message {{ {" ".join(f"c{number}: content" for number in range(100))} }}
     }}
 }}"""
+PLAIN = "subscription ($groupId: ID!) { groupMessages(groupId: $groupId) { message { content } } }"
 # Left alone, some kernels give a reader 32 MB.
 RECEIVE_BYTES = 262_144
 EVENTS = 25
@@ -51,6 +52,8 @@ class Reader:
         self._connection = connection
         self.seqs: list[int] = []
         self.cursor: str | None = None
+        self.contents: list[str] = []
+        self.ended: dict[str, str] = {}
 
     @classmethod
     @asynccontextmanager
@@ -74,10 +77,19 @@ class Reader:
             assert json.loads(await connection.recv()) == {"type": "connection_ack"}
             yield cls(connection)
 
+    async def follow(self, id: str, document: str, group_id: str) -> None:
+        """Another subscription on the same socket."""
+        asked = {"query": document, "variables": {"groupId": group_id}}
+        await self._connection.send(json.dumps({"type": "subscribe", "id": id, "payload": asked}))
+
     async def read(self) -> None:
         """One frame more."""
         frame: Json = json.loads(await self._connection.recv())
-        if frame["type"] == "next":
+        if frame["type"] == "error":
+            self.ended[frame["id"]] = frame["payload"][0]["extensions"]["code"]
+        elif frame["id"] != "1":
+            self.contents.append(frame["payload"]["data"]["groupMessages"]["message"]["content"])
+        else:
             event = frame["payload"]["data"]["groupMessages"]
             self.seqs.append(event["seq"])
             self.cursor = event["cursor"]
@@ -173,3 +185,24 @@ async def test_a_reader_that_is_slow_but_within_the_bound_misses_nothing(
             while len(reader.seqs) < len(sent):
                 await reader.read()
             assert reader.seqs == sent
+
+
+async def test_nothing_is_kept_for_a_slow_reader_that_was_sent_after_the_end_of_its_session(
+    own_server: OwnServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frames, "MAX_OUTBOX_BYTES", EVENTS * 2_000_000)
+    server = await own_server()
+    async with World(server) as world:
+        ada, slow = await world.users("ada", "slow")
+        wide, plain = await world.group(ada, slow), await world.group(ada, slow)
+        async with Reader.following(slow, server, wide) as reader:
+            await reader.follow("2", PLAIN, plain)
+            await eventually(lambda: followers(server, ids.group(plain)) == 1)
+            await world.send(ada, plain, "before")
+            await talk(world, ada, wide)
+            await slow.run("Logout")
+            await eventually(lambda: operations() < 2)
+            await world.send(ada, plain, "after")
+            assert await reader.read_to_the_end() == 4403
+        assert reader.contents == ["before"]
+        assert reader.ended == {"1": "SESSION_EXPIRED", "2": "SESSION_EXPIRED"}
