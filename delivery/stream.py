@@ -288,7 +288,9 @@ class Stream:
             seat.offer(event)
 
     def start_over(self) -> None:
-        """The log has become shorter: a backup was restored under this process. Clients resume, and are told."""
+        """The log has become shorter, or is gone: a backup was restored under this process. Clients resume, and are
+        told.
+        """
         log.error("log_went_back", kind=self.log.kind, id=str(self.log.id), applied=self.applied)
         for seat in tuple(self._seats):
             seat.end(EndReason.FAULT)
@@ -443,10 +445,11 @@ class Streams:
         applied = [stream.applied for stream in streams]
         heads = await self.reader.heads([stream.log for stream in streams])
         for stream, seq in zip(streams, applied, strict=True):
-            if head := heads.get(stream.log):
+            head = heads.get(stream.log)
+            if head is None or head.seq < seq:
+                stream.start_over()
+            else:
                 stream.hint(head.seq)
-                if head.seq < seq:
-                    stream.start_over()
 
     def _recovered(self) -> None:
         self.own(self._check_heads_once())

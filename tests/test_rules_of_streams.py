@@ -866,3 +866,19 @@ async def test_a_backup_that_is_restored_under_a_running_server_ends_the_streams
             assert (await until_the_end(again))[1]["code"] == "CURSOR_INVALID"
         await send(ada, other, "as before")
         assert await until(untouched, "as before") == ["as before"]
+
+
+@only_on("postgres")
+async def test_a_group_that_a_restored_backup_does_not_have_ends_its_streams(bench: Bench) -> None:
+    ada, bob = await bench.world.users("ada", "bob")
+    group_id = await bench.world.group(ada, bob)
+    following = await live(bob, ada, group_id)
+    async with bench.connection() as connection:
+        await connection.execute("SET session_replication_role = replica")  # nothing else is asked for the group's row
+        await connection.execute("DELETE FROM groups WHERE id = $1", ids.group(group_id))
+    await bench.process.streams.check_heads()
+    ended = await extensions_of(following.event(PATIENCE))
+    assert (ended["code"], ended["retry"]) == ("SERVICE_UNAVAILABLE", True)
+    variables = {"groupId": group_id, "after": ended["cursor"]}
+    again = await (await bob.socket()).subscribe(LAST, variables)
+    assert (await until_the_end(again))[1]["code"] == "NOT_FOUND"
