@@ -61,11 +61,6 @@ class Feed:
             self._reason = reason
             self._arrived.set()
 
-    @property
-    def is_idle(self) -> bool:
-        """Nothing waits, neither an event nor the end."""
-        return not self._waiting and self._reason is None
-
     async def next(self) -> Event:
         """The next event, in order. Raises FeedEnded once everything before the end was handed out."""
         while not self._waiting:

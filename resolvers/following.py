@@ -12,14 +12,12 @@ from typing import Generic, TypeVar
 
 from db.engine import Unavailable
 from db.records import GroupEventKind
-from delivery.events import Event
-from delivery.feed import EndReason, Feed, FeedEnded
 from delivery.stream import Seat
 
 from .access import Door, group_deleted
 from .pace import RoundFailed
 from .reader import Shown
-from .refusals import ErrorCode, Lagging, Refusal
+from .refusals import ErrorCode, Refusal
 
 T = TypeVar("T")
 Fact = TypeVar("Fact")
@@ -47,10 +45,6 @@ def fault() -> Refusal:
         ErrorCode.SERVICE_UNAVAILABLE,
         "The events cannot be read right now. Subscribe again, after the last cursor if there is one.",
     )
-
-
-def end_for_reason(reason: EndReason, cursor: str | None) -> Refusal:
-    return Lagging(cursor) if reason is EndReason.LAGGING else end_of(fault(), cursor)
 
 
 def end_shown(fact: Shown, cursor: str | None) -> Refusal:
@@ -152,29 +146,6 @@ class Following(ABC, Generic[Fact]):
 
     def _let_go(self, fact: Fact) -> None:
         """The fact will not be shown again, and is held until the next one comes: empty it, if nobody shares it."""
-
-
-class FeedFollowing(Following[Fact]):
-    """A subscription with a feed of its own."""
-
-    def __init__(self, feed: Feed) -> None:
-        super().__init__()
-        self._feed = feed
-
-    def stop(self) -> None:
-        super().stop()
-        self._feed.end(EndReason.STOPPED)
-
-    async def _next(self) -> Event | None:
-        """The next event, None when the subscriber has stopped. Raises the end that a feed has without an event."""
-        if self.stopped:
-            return None
-        try:
-            return await self._feed.next()
-        except FeedEnded as ended:
-            if ended.reason is EndReason.STOPPED:
-                return None
-            raise end_for_reason(ended.reason, self.cursor) from None
 
 
 def end_of_seat(seat: Seat, cursor: str | None) -> Refusal:

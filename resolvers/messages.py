@@ -15,7 +15,7 @@ from db.events import GroupLog
 from db.records import MESSAGE_KINDS, Group, GroupEventKind, Membership, Message, Standing
 from delivery.cohort import Cohort, Member
 from delivery.events import Event, Wants
-from delivery.feed import EndReason, Feed
+from delivery.feed import EndReason
 from delivery.stream import Seat
 from frozen import frozen
 
@@ -23,16 +23,7 @@ from . import follows, mentions, text, threads
 from .access import Door, EventDoor, Operation, Viewer, judge, locked, readable
 from .cursors import Position, invalid_position, position
 from .filters import Filter
-from .following import (
-    FeedFollowing,
-    Following,
-    end_for_reason,
-    end_of,
-    end_of_seat,
-    end_shown,
-    membership_ended,
-    steadily,
-)
+from .following import Following, end_of, end_of_seat, end_shown, fault, membership_ended, steadily
 from .pages import Page, PageRequest, behind_door, readable_of, requested
 from .reader import Shown, group_log, shown
 from .refusals import ErrorCode, Refusal, conflict, not_found
@@ -258,13 +249,12 @@ class _Batch:
         return self.seen >= self.group.head_seq
 
 
-class MessagesFollowing(FeedFollowing[Shown]):
-    """One subscriber of a group's messages: what was missed after a cursor, then what comes, without a gap and without
-    a double.
+class MessagesFollowing(Following[Shown]):
+    """One subscriber of a group's messages: what was missed after a cursor, up to the head that was read last.
 
-    With `join` these events end at the head that was read last: what comes later comes through the cohort that is
-    joined, and `live_end` says what its end means. With `only` the rest is left out, wherever it comes from; what ends
-    the subscription never is.
+    What comes later comes through the cohort that is joined then, without a gap and without a double, and `live_end`
+    says what its end means. With `only` the rest is left out, wherever it comes from; what ends the subscription never
+    is.
     """
 
     def __init__(
@@ -273,27 +263,32 @@ class MessagesFollowing(FeedFollowing[Shown]):
         viewer: Viewer,
         group_id: UUID,
         after: str | None,
-        join: Join | None = None,
+        join: Join,
         only: Filter | None = None,
     ) -> None:
-        super().__init__(Feed(services.settings.max_waiting_events, self._wanted))
+        super().__init__()
         self._services = services
         self._viewer = viewer
         self._group_id = group_id
         self._seat: Seat | None = None
+        self._has_more = False  # has come above the floor of its seat
         self._after = after
         self._join = join
         self._only = only
         self._shows = is_message_event if only is None else only.shows
         self._began = 0.0  # what it does now of its replay
 
-    def _wanted(self, event: Event) -> bool:
-        """Message events, and what ends the viewer's own right to follow."""
-        return self._shows(event) or event.ends_for(self._viewer.id)
+    def take(self, event: Event) -> None:
+        """As the listener of its seat, above the floor. What comes here is read again by the cohort."""
+        self._has_more = self._has_more or self._shows(event)
+
+    def end(self, reason: EndReason) -> None:
+        """The seat says that it was left."""
 
     def _leave(self) -> None:
         if self._seat is not None:
             self._seat.leave()
+            self._seat = None  # they refer to each other
 
     async def _facts(self) -> AsyncGenerator[Shown, None]:
         if self._after is None:
@@ -303,20 +298,17 @@ class MessagesFollowing(FeedFollowing[Shown]):
                 yield fact
                 failpoints.reach("mid_replay")
                 self._began = await self._services.replays.turn_after(self._began)
-        if self._join is not None and self._seat is not None and not (self.stopped or self._seat.left):
-            self._hand_over(self._seat, self._join)
-            return
-        while event := await self._next():
-            if event.ends_for(self._viewer.id):
-                raise end_shown(event.fact, self.cursor)
-            yield event.fact
+        if self._seat is not None and not self.stopped:
+            self._hand_over(self._seat)
 
-    def _hand_over(self, seat: Seat, join: Join) -> None:
-        """What waits here comes again through the cohort, which begins at the seat's floor."""
-        if self._feed.is_idle:
+    def _hand_over(self, seat: Seat) -> None:
+        """What has come meanwhile comes again through the cohort, which begins at the seat's floor."""
+        if seat.left:
+            raise end_of_seat(seat, self.cursor)
+        if not self._has_more:
             seat.floor = max(seat.floor, seat.stream.applied)
         self._seat = None
-        join(seat, self._viewer, self._shows, self.cursor)
+        self._join(seat, self._viewer, self._shows, self.cursor)
 
     async def _begin_now(self) -> None:
         seat = await self._sit()
@@ -329,7 +321,7 @@ class MessagesFollowing(FeedFollowing[Shown]):
 
     async def _sit(self) -> Seat:
         streams = self._services.streams
-        seats = await steadily(lambda: streams.seats([group_log(self._group_id)], self._viewer.id, self._feed))
+        seats = await steadily(lambda: streams.seats([group_log(self._group_id)], self._viewer.id, self))
         if not seats:
             raise not_found("group")
         self._seat = seats[0]
@@ -424,7 +416,7 @@ def live_end(why: Event | EndReason, cursor: str | None, last: Event | None) -> 
     cursor = cursor_of(last.fact) if last is not None else cursor
     if isinstance(why, Event):
         return end_shown(why.fact, cursor)
-    return None if why is EndReason.STOPPED else end_for_reason(why, cursor)
+    return None if why is EndReason.STOPPED else end_of(fault(), cursor)
 
 
 class SharedMessages(Following[Shown]):

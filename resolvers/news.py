@@ -16,13 +16,13 @@ from db import groups, memberships, users
 from db.engine import LogKind, Transaction
 from db.records import Group, GroupEventKind, User, UserEvent, UserEventKind
 from delivery.events import Event, Log
-from delivery.feed import Feed
+from delivery.feed import EndReason, Feed, FeedEnded
 from delivery.latest import Latest
 from delivery.stream import Seat
 from frozen import frozen
 
 from .access import ClosedDoor, Door, EventDoor, Viewer, ViewerDoor
-from .following import FeedFollowing, end_of, fault, steadily
+from .following import Following, end_of, fault, steadily
 from .reader import Shown, group_log, user_log
 from .refusals import Lagging, Refusal, unauthenticated
 from .services import Services
@@ -117,7 +117,7 @@ def _wanted(event: Event) -> bool:
     return fact.event.kind in GROUP_NEWS
 
 
-class NewsFollowing(FeedFollowing[News]):
+class NewsFollowing(Following[News]):
     """One subscriber of their own news.
 
     `snapshot`: the first is the whole list as of the moment that the rest follows on. A subscriber that lags then gets
@@ -126,8 +126,9 @@ class NewsFollowing(FeedFollowing[News]):
     """
 
     def __init__(self, services: Services, viewer: Viewer, *, snapshot: bool, activity: bool) -> None:
+        super().__init__()
         self._activity = activity
-        super().__init__(self._new_feed(services))
+        self._feed = self._new_feed(services)
         self._services = services
         self._viewer = viewer
         self._snapshot = snapshot
@@ -140,6 +141,10 @@ class NewsFollowing(FeedFollowing[News]):
     def _new_feed(self, services: Services) -> Feed:
         latest = Latest(_is_activity, per_log=ACTIVITY_SECONDS, between=ACTIVITY_GAP) if self._activity else None
         return Feed(services.settings.max_waiting_events, _wanted, latest)
+
+    def stop(self) -> None:
+        super().stop()
+        self._feed.end(EndReason.STOPPED)
 
     def _leave(self) -> None:
         for seat in (*self._seats.values(), *((self._own,) if self._own else ())):
@@ -161,6 +166,17 @@ class NewsFollowing(FeedFollowing[News]):
             else:
                 yield self._of_group(arrived)
             arrived = await self._next_or_anew()
+
+    async def _next(self) -> Event | None:
+        """The next event, None when the subscriber has stopped. Raises the end that a feed has without an event."""
+        if self.stopped:
+            return None
+        try:
+            return await self._feed.next()
+        except FeedEnded as ended:
+            if ended.reason is EndReason.STOPPED:
+                return None
+            raise (Lagging() if ended.reason is EndReason.LAGGING else end_of(fault())) from None
 
     async def _next_or_anew(self) -> Event | _Start | None:
         """The next event, or a new start for a subscriber that has lagged and can be told so by a new snapshot."""

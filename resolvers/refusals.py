@@ -42,12 +42,11 @@ class Lagging(Refusal):
     holds.
     """
 
-    def __init__(self, cursor: str | None) -> None:
+    def __init__(self) -> None:
         super().__init__(
             ErrorCode.SERVICE_UNAVAILABLE,
             "This connection reads too slowly. Reconnect and resume after the last cursor you received.",
             retry=True,
-            **({"cursor": cursor} if cursor else {}),
         )
 
 

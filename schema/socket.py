@@ -123,11 +123,7 @@ class SocketOperation:
             self._push_last(errors)
 
     def end(self, why: Event | EndReason, last: Event | None) -> None:
-        refusal = live_end(why, self._cursor, last)
-        if isinstance(refusal, Lagging) and not self.is_over:
-            self.line.failed(refusal.code)
-            self._socket.give_up()
-        elif refusal is not None:
+        if refusal := live_end(why, self._cursor, last):
             self.refuse_at_once(refusal)
         self.close()
 

@@ -46,6 +46,7 @@ class Subscription:
         self, info: Info, group_id: GroupId, after: AfterPosition = None, only: OnlyEvents = None
     ) -> AsyncGenerator[GroupMessageEvent, None]:
         viewer = await info.context.viewer()
+        assert info.context.join is not None, "what is followed of a group may be shared"
         following = MessagesFollowing(
             info.context.services, viewer, ids.group(group_id), after, info.context.join, event_filter(only)
         )

@@ -825,10 +825,7 @@ async def _read_for_ever(following: Subscription) -> None:
         await following.event()
 
 
-async def test_more_than_waits_for_one_who_catches_up_ends_nothing_and_nothing_is_lost(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("resolvers.messages.Feed", small_feed)
+async def test_however_much_comes_while_one_catches_up_nothing_is_lost(bench: Bench) -> None:
     ada, bob = await bench.world.users("ada", "bob")
     group_id = await bench.world.group(ada, bob)
     async with shown_slowly(bench, "met", ada, bob, group_id) as (following, nested):

@@ -107,11 +107,6 @@ KEEPS_ITS_LOADERS = Version(
 )
 
 
-def _wants_every_end(self: MessagesFollowing, event: Event) -> bool:
-    fact: Shown = event.fact
-    return fact.event.kind in messages.MESSAGE_KINDS or event.ends is not None
-
-
 _take_own_end = Member.take
 
 
@@ -119,10 +114,7 @@ def _take_every_end(self: Member, event: Event) -> None:
     _take_own_end(self, replace(event, ends=EVERYBODY) if event.ends else event)
 
 
-TAKES_THE_ENDS_OF_OTHERS = Version(
-    "takes the ends of others",
-    ((f"{MESSAGES}._wanted", _wants_every_end), ("delivery.cohort.Member.take", _take_every_end)),
-)
+TAKES_THE_ENDS_OF_OTHERS = Version("takes the ends of others", (("delivery.cohort.Member.take", _take_every_end),))
 
 # Rule 7
 
