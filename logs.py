@@ -4,10 +4,12 @@ import json
 import logging
 import secrets
 import sys
+import time
 from asyncio import CancelledError
 from collections.abc import MutableMapping
 from contextlib import suppress
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -46,6 +48,18 @@ def _with_request_id(_: Any, __: str, line: MutableMapping[str, Any]) -> Mutable
     return line
 
 
+def _with_timestamp(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """In UTC. structlog's own took a sixth of a line."""
+    second, microsecond = divmod(time.time_ns() // 1000, 1_000_000)
+    line["timestamp"] = f"{_written(second)}.{microsecond:06}Z"
+    return line
+
+
+@lru_cache(1)
+def _written(second: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+
+
 def _is_ours(record: logging.LogRecord) -> bool:
     """No error of the server's is what any client can cause with a bad frame, nor what was cancelled: a pool tells so
     of a connection that it was still closing when a stopping process waited no longer (`did_not_end`).
@@ -60,7 +74,7 @@ def configure_logs(settings: Settings) -> None:
     shared: list[Any] = [
         _with_request_id,
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _with_timestamp,
         structlog.processors.format_exc_info,
     ]
     last = (

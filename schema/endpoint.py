@@ -23,7 +23,7 @@ from resolvers.users import Session
 from .context import Context
 from .documents import Prepared, Rejected, prepare
 from .errors import present, present_all, present_refusal
-from .operations import OperationLine
+from .operations import OperationLine, log_of
 from .schema import schema
 from .wire import whole_body
 
@@ -159,11 +159,12 @@ class Endpoint:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._log = log_of("http")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = headers_of(scope)
         media_type = GRAPHQL_JSON if GRAPHQL_JSON in headers.get("accept", "") else JSON
-        line = OperationLine("http")
+        line = OperationLine(self._log)
         try:
             status, answer = await self._answer(headers, receive, line)
             if media_type == JSON:

@@ -41,7 +41,7 @@ from .endpoint import GraphQLRequest, bearer, graphql_request, write_json
 from .errors import is_fault, present, present_all, present_refusal, refusal_of
 from .frames import AsgiPipe, BadMessage, Outbox, Pipe, Stalled, read_message
 from .heartbeat import Heartbeat
-from .operations import OperationLine
+from .operations import OperationLine, log_of
 from .replays import Replaying, Replays
 from .schema import schema
 from .wire import Departures, Gone, protocol_of
@@ -66,7 +66,7 @@ class SocketOperation:
         self._next = b'{"type":"next","id":%b,"payload":' % write_json(operation_id)
         self._cursor: str | None = None
         self.id = operation_id
-        self.line = OperationLine("websocket")
+        self.line = OperationLine(socket.log)
         self.running: Context | Member | None = None  # what can be stopped of it
         self.is_shared = False  # a cohort has its events, and tells of their end
         self.is_over = False  # nothing more is sent for it
@@ -175,12 +175,13 @@ class Socket:
 
     __slots__ = (
         "_ending", "_endpoint", "_expecting", "_heartbeat", "_is_begun", "_is_over", "_is_ready", "_pipe", "_session",
-        "_tasks", "_token", "_variables", "_waiting", "_watch", "begins", "operations", "outbox",
+        "_tasks", "_token", "_variables", "_waiting", "_watch", "begins", "log", "operations", "outbox",
     )  # fmt: skip
 
     def __init__(self, endpoint: "SocketEndpoint", pipe: Pipe) -> None:
         settings = endpoint.services.settings
         self._endpoint = endpoint
+        self.log = endpoint.log
         self._pipe = pipe
         self._variables: Variables = copy_context()  # with the id of this socket, for log lines
         self._token: str | None = None
@@ -516,6 +517,7 @@ class SocketEndpoint:
 
     def __init__(self, services: Services, is_origin_allowed: Callable[[str, Scope], bool]) -> None:
         self.services = services
+        self.log = log_of("websocket")
         self.cohorts = Cohorts(services)
         self.replays = Replays()
         self._departures = Departures()

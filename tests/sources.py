@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.harness.client import ROOT
 
 ROOMS = ("commands", "schema", "resolvers", "db", "delivery")
-LOGGING = re.compile(r"\blog\.(?:debug|info|warning|error|exception)\(\s*\"(\w+)\"")
+LOGGING = re.compile(r"\b_?log\.(?:debug|info|warning|error|exception)\(\s*\"(\w+)\"")
 
 # Where a start is refused, and by which calls. A sentence about the command line is none of those.
 REFUSING = frozenset(
