@@ -88,6 +88,7 @@ class Process:
         await ensure(given.database_url, upgrade=given.is_sqlite, wait_seconds=AGAIN_SECONDS)
         await self._delivery.enter_async_context(self.bus)
         await self._delivery.enter_async_context(self.streams)
+        self._delivery.push_async_callback(self.sockets.stop)
         self.database.after_commit = self._announce
         self.serves = True
         log.info("started", database=given.database_url.split(":", 1)[0], bus=given.broadcast_url.split(":", 1)[0])

@@ -28,6 +28,8 @@ from .schema import schema
 from .sharing import Sharing
 from .types import message_event
 
+STOP_SECONDS = 1.0  # for what is being shown when the process ends: half of what its delivery has
+
 
 class Question(NamedTuple):
     """What is the same for all who ask the same, the place to begin at aside."""
@@ -103,9 +105,11 @@ class Cohorts:
             del self._cohorts[key]
 
     async def stop(self) -> None:
-        """After the last subscriber has gone."""
+        """After the last subscriber has gone: return once nothing is being shown any more, or soon."""
         if self._tasks:
-            await asyncio.wait(self._tasks)
+            _, late = await asyncio.wait(self._tasks, timeout=STOP_SECONDS)
+            for task in late:
+                task.cancel()
 
     async def _lead(self, cohort: Cohort, asked: Asked, viewer: Viewer | None) -> None:
         shared = SharedMessages(cohort)

@@ -541,6 +541,10 @@ class SocketEndpoint:
             else:
                 await _serve(websocket, self)
 
+    async def stop(self) -> None:
+        """After the last socket is over: return when nothing is shown any more."""
+        await self.cohorts.stop()
+
     def closed(self) -> None:
         """One socket is over, and nothing of it is left."""
         self._open -= 1

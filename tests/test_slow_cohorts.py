@@ -5,19 +5,22 @@ them.
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import nullcontext
+from contextlib import AsyncExitStack, nullcontext, suppress
 
 import pytest
 
 from delivery.cohort import Cohort, Member
 from delivery.events import Event
+from delivery.stream import Streams
 from resolvers.messages import MessagesFollowing, SharedMessages
 from resolvers.reader import Shown
 from schema import ids
+from schema.cohorts import Cohorts
+from settings import Settings
 from tests import wrong_streams as wrong
-from tests.harness import GraphQLFailure, Person, Server, Subscription, eventually
+from tests.harness import GraphQLFailure, Person, Server, Stack, Subscription, eventually, running_tasks, serving
 from tests.inside import cohorts, is_live
-from tests.sabotage import Bench, Version, against
+from tests.sabotage import Bench, Version, against, name_of
 
 CONTENT = "subscription ($groupId: ID!, $after: String) { groupMessages(groupId: $groupId, after: $after) { %s } }"
 PLAIN = CONTENT % "message { content }"
@@ -229,3 +232,39 @@ async def test_who_comes_back_while_much_goes_on_is_taken_along_and_soon_in_one_
         for found in await asyncio.gather(*map(came, (first, *streams))):
             if found != (["the last"], "OK"):
                 violations.append(f"then there came {found}")
+
+
+async def test_what_is_shown_when_the_process_ends_is_shown_before_its_engines_end(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits, close, left = asyncio.Event(), Streams.__aexit__, list[str]()
+    stop = Cohorts.stop
+
+    async def noted(self: Cohorts) -> None:
+        waits.set()
+        await stop(self)
+
+    async def counted(self: Streams, *error: object) -> None:
+        left.extend(name for name in map(name_of, running_tasks()) if LEADER in name)
+        await close(self, *error)
+
+    monkeypatch.setattr(Cohorts, "stop", noted)
+    monkeypatch.setattr(Streams, "__aexit__", counted)
+    with stack.fresh() as settings:
+        async with AsyncExitStack() as life:
+            bench = await life.enter_async_context(
+                Bench.on(await life.enter_async_context(serving(Settings(**settings))))
+            )
+            ada, bob = await bench.world.users("ada", "bob")
+            group_id = await bench.world.group(ada, bob)
+            await live(bob, group_id)
+            with bench.reads.held(LOADER) as nested:
+                await talk(ada, group_id, "the last")
+                await nested.reached()
+                ending = asyncio.create_task(life.aclose())
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(2 * PATIENCE):
+                        await waits.wait()
+                nested.release()
+                await ending
+    assert left == []
