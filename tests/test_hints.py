@@ -105,7 +105,10 @@ async def test_what_was_committed_together_is_told_in_one_text() -> None:
 
 
 @pytest.mark.parametrize("turns", range(8))
-async def test_what_is_committed_in_any_turn_of_the_loop_is_told_at_once(turns: int) -> None:
+async def test_what_is_committed_in_any_turn_of_the_loop_is_told_at_once(
+    monkeypatch: pytest.MonkeyPatch, turns: int
+) -> None:
+    monkeypatch.setattr("delivery.stream.PUBLISH_PAUSE", 0)
     heard: list[str] = []
     log = Log("group", UUID(int=1))
     async with Bus("memory://") as bus, Streams(bus, EndlessLogs(), NEVER) as streams:
@@ -118,6 +121,24 @@ async def test_what_is_committed_in_any_turn_of_the_loop_is_told_at_once(turns: 
         await eventually(lambda: Hint(log, 2).encode() in heard)
         for channel in CHANNELS:
             await bus.leave(channel, heard.append)
+
+
+async def test_what_is_committed_soon_after_the_last_telling_is_told_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("delivery.stream.PUBLISH_PAUSE", 0.2)
+    heard: list[str] = []
+    hints = [Hint(Log("group", UUID(int=number)), SEQ) for number in range(20)]
+    async with Bus("memory://") as bus, Streams(bus, EndlessLogs(), NEVER) as streams:
+        for channel in CHANNELS:
+            await bus.join(channel, heard.append)
+        streams.announce([(hints[0], None)])
+        await eventually(lambda: heard)
+        for hint in hints[1:]:
+            streams.announce([(hint, None)])
+            await asyncio.sleep(0)
+        await eventually(lambda: len(heard) > 1)
+        for channel in CHANNELS:
+            await bus.leave(channel, heard.append)
+    assert heard == [hints[0].encode(), "\n".join(hint.encode() for hint in hints[1:])]
 
 
 @asynccontextmanager
