@@ -20,7 +20,7 @@ from benchmarks.report import DOCUMENT, FOLDER, PARTS, median, report, rows_tabl
 from benchmarks.rig import Rig, Row, Scale
 
 OPEN_FILES = {Scale.SMOKE: 1_024, Scale.DEFAULT: 8_192, Scale.FULL: 32_768}
-LEAST_OPEN_FILES = {Scale.SMOKE: 256, Scale.DEFAULT: 4_096, Scale.FULL: 24_576}
+LEAST_OPEN_FILES = {Scale.SMOKE: 256, Scale.DEFAULT: 4_096, Scale.FULL: 12_288}
 BAR = 30
 
 
