@@ -118,9 +118,7 @@ class SocketOperation:
             self._socket.outbox.push(b"%b%b}" % (self._next, payload))
 
     def fail(self, errors: bytes) -> None:
-        if not self.is_over:
-            self.line.failed(ErrorCode.BAD_USER_INPUT)
-            self._push_last(errors)
+        self._push_last(ErrorCode.BAD_USER_INPUT, errors)
 
     def end(self, why: Event | EndReason, last: Event | None) -> None:
         if refusal := live_end(why, self._cursor, last):
@@ -129,13 +127,13 @@ class SocketOperation:
 
     def refuse_at_once(self, refusal: Refusal) -> None:
         """From this call on nothing else is sent for it, however slow the peer is."""
-        if not self.is_over:
-            self.line.failed(refusal.code)
-            self._push_last(write_json([present_refusal(refusal)]))
+        self._push_last(refusal.code, write_json([present_refusal(refusal)]))
 
-    def _push_last(self, errors: bytes) -> None:
-        self._silence()
-        self._socket.outbox.push(self._error(errors))
+    def _push_last(self, code: ErrorCode, errors: bytes) -> None:
+        if not self.is_over:
+            self.line.failed(code)
+            self._silence()
+            self._socket.outbox.push(self._error(errors))
 
     # The end
 
