@@ -47,9 +47,9 @@ class Database:
             self._reader = sqlite.Reader(url, wait_seconds, clock)
             self._writer = sqlite.Writer(url, wait_seconds, clock, lambda: self.after_commit)
         else:
-            connections = postgres.Connections(postgres.engine(url, wait_seconds), pool_size, wait_seconds, clock)
+            connections = postgres.Connections(url, pool_size, wait_seconds, clock)
             self._reader = postgres.Reader(connections)
-            self._writer = postgres.Writer(connections, wait_seconds, lambda: self.after_commit)
+            self._writer = postgres.Writer(connections, lambda: self.after_commit)
 
     async def stop(self) -> None:
         """Let the writes under way end, then close every connection."""

@@ -60,10 +60,10 @@ class Connections:
     a send takes 27 % less of the node's CPU and 9 % less of PostgreSQL's.
     """
 
-    def __init__(self, engine: AsyncEngine, most: int, wait_seconds: float, clock: Callable[[], datetime]) -> None:
-        self.engine = engine
+    def __init__(self, url: str, most: int, wait_seconds: float, clock: Callable[[], datetime]) -> None:
+        self.engine = engine(url, wait_seconds)
+        self.wait_seconds = wait_seconds
         self._turns = asyncio.Semaphore(most)
-        self._wait_seconds = wait_seconds
         self._clock = clock
         self._idle: list[AsyncConnection] = []
         self._stopped = False
@@ -74,7 +74,7 @@ class Connections:
 
         Raises SQLAlchemyError, OSError, TimeoutError.
         """
-        async with asyncio.timeout(self._wait_seconds):
+        async with asyncio.timeout(self.wait_seconds):
             await self._turns.acquire()
         try:
             transaction, in_doubt = LoopTransaction(self._clock, await self._free()), False
@@ -157,9 +157,8 @@ class Reader:
 class Writer:
     """Writes to PostgreSQL, each in a transaction of its own."""
 
-    def __init__(self, connections: Connections, wait_seconds: float, after_commit: Callable[[], AfterCommit]) -> None:
+    def __init__(self, connections: Connections, after_commit: Callable[[], AfterCommit]) -> None:
         self._connections = connections
-        self._wait_seconds = wait_seconds
         self._after_commit = after_commit
         self._writes: set[asyncio.Task[Any]] = set()
 
@@ -171,7 +170,7 @@ class Writer:
 
     async def stop(self) -> None:
         if self._writes:
-            await asyncio.wait(self._writes, timeout=self._wait_seconds)
+            await asyncio.wait(self._writes, timeout=self._connections.wait_seconds)
         await self._connections.stop()
 
     def _written(self, task: asyncio.Task[Any]) -> None:
@@ -216,4 +215,6 @@ class Writer:
         """End the sessions of nodes that stand still in the middle of a request: one of them may hold the lock."""
         with suppress(SQLAlchemyError, OSError, TimeoutError):
             await transaction.say("ROLLBACK")
-            await transaction.execute(END_SILENT, {"application": APPLICATION, "seconds": 2 * self._wait_seconds})
+            await transaction.execute(
+                END_SILENT, {"application": APPLICATION, "seconds": 2 * self._connections.wait_seconds}
+            )
