@@ -2,6 +2,9 @@
 # pyright: reportPrivateUsage=false
 
 import json
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -28,6 +31,17 @@ def process_of(server: Endpoint) -> Process:
     """What the server holds while it lives."""
     assert isinstance(server, Server), "this server is not in this process"
     return server.app.state.process
+
+
+@asynccontextmanager
+async def database_of(server: Endpoint, *, pool_size: int = 2, **settings: Any) -> AsyncGenerator[Database]:
+    """Connections of a test's own to the database of a server."""
+    assert isinstance(server, Server)
+    database = Database(server.settings.database_url, pool_size=pool_size, **settings)
+    try:
+        yield database
+    finally:
+        await database.stop()
 
 
 def _streams(server: Endpoint) -> dict[UUID, Stream]:
@@ -66,9 +80,8 @@ async def many_groups(world: World, admin: Person, member: Person, count: int) -
             await log.write()
             made.append(group.id)
 
-    database = Database(world.server.settings.database_url, pool_size=1)
-    await database.write(work)
-    await database.stop()
+    async with database_of(world.server) as database:
+        await database.write(work)
     return [ids.encode(ids.GROUP, group_id) for group_id in made]
 
 

@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from db import memberships
-from db.engine import Database, Transaction
+from db.engine import Transaction
 from db.records import MemberRole, MembershipStatus
 from resolvers.access import ALLOWED, Operation
 from schema import ids
 from tests.harness import Json, Person, Server, World
 from tests.harness.client import JsonValue
+from tests.inside import database_of
 
 PENDING, ACCEPTED, REJECTED = MembershipStatus.PENDING, MembershipStatus.ACCEPTED, MembershipStatus.REJECTED
 
@@ -147,6 +148,5 @@ async def _forge_role(scene: Scene, standing: Standing) -> None:
         assert membership.status is standing.status
         await memberships.change(transaction, replace(membership, role=role))
 
-    database = Database(scene.world.server.settings.database_url, pool_size=1)
-    await database.write(work)
-    await database.stop()
+    async with database_of(scene.world.server) as database:
+        await database.write(work)

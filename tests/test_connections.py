@@ -1,8 +1,7 @@
 """The connections of a process to PostgreSQL: how many, and which of them are used again."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -11,21 +10,13 @@ from sqlalchemy import text
 from db import postgres, transactions
 from db.engine import Database, Transaction, Unavailable
 from tests.harness import Server, Stack, eventually
+from tests.inside import database_of
 from tests.sabotage import Bench, Hold, only_on, quiet_server
 
 pytestmark = only_on("postgres")
 
 PID, SLEEP = text("SELECT pg_backend_pid()"), text("SELECT pg_sleep(60)")
 OF_PARLEY = "FROM pg_stat_activity WHERE application_name = $1 AND datname = current_database()"
-
-
-@asynccontextmanager
-async def database_of(server: Server, **settings: Any) -> AsyncGenerator[Database]:
-    database = Database(server.settings.database_url, **settings)
-    try:
-        yield database
-    finally:
-        await database.stop()
 
 
 async def pid(transaction: Transaction) -> int:
@@ -101,7 +92,7 @@ async def test_connections_that_postgresql_has_ended_are_not_used_again(
     on_postgres, used = transactions.on_postgres, set[Any]()
 
     async def noted(connection: Any, *call: Any) -> Any:
-        used.add(connection.sync_connection.connection.driver_connection)
+        used.add(transactions.driver_of(connection))
         return await on_postgres(connection, *call)
 
     monkeypatch.setattr(transactions, "on_postgres", noted)

@@ -41,6 +41,15 @@ def remembered(world: World, monkeypatch: pytest.MonkeyPatch) -> replays.Replays
     return own
 
 
+async def five_messages(world: World) -> tuple[Person, str, str, list[int]]:
+    """Who sent them to which group, the position before them, and their places in its log."""
+    ada = await world.user("ada")
+    group_id = await world.group(ada)
+    start = (await ada.run("Group", id=group_id))["headCursor"]
+    sent = [(await world.send(ada, group_id, f"number {n}"))["seq"] for n in range(5)]
+    return ada, group_id, start, sent
+
+
 async def replayed(person: Person, document: str, group_id: str, after: str, count: int) -> list[Json]:
     stream = await (await person.socket()).subscribe(document, {"groupId": group_id, "after": after})
     return [await stream.event() for _ in range(count)]
@@ -120,10 +129,7 @@ async def test_a_process_remembers_a_bounded_number_of_events(
 ) -> None:
     monkeypatch.setattr(replays, "REMEMBERED", 3)
     monkeypatch.setattr(replays, "SECONDS", 60)
-    ada = await world.user("ada")
-    group_id = await world.group(ada)
-    start = (await ada.run("Group", id=group_id))["headCursor"]
-    sent = [(await world.send(ada, group_id, f"number {n}"))["seq"] for n in range(5)]
+    ada, group_id, start, sent = await five_messages(world)
     for _ in range(2):
         await replayed(ada, PLAIN, group_id, start, 5)
         assert len(remembered) == 3
@@ -133,10 +139,7 @@ async def test_a_process_remembers_a_bounded_number_of_events(
 async def test_what_was_shown_to_those_who_came_back_is_let_go_of_when_no_more_come(
     world: World, executed: Counter[int], remembered: replays.Replays
 ) -> None:
-    ada = await world.user("ada")
-    group_id = await world.group(ada)
-    start = (await ada.run("Group", id=group_id))["headCursor"]
-    sent = [(await world.send(ada, group_id, f"number {n}"))["seq"] for n in range(5)]
+    ada, group_id, start, sent = await five_messages(world)
     for _ in range(2):
         await replayed(ada, PLAIN, group_id, start, 5)
         await eventually(lambda: not remembered)

@@ -3,8 +3,8 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, closing
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from types import ModuleType
@@ -38,6 +38,7 @@ from resolvers.users import digest
 from schema import ids
 from tests.counting import statements
 from tests.harness import Server, Stack, World
+from tests.inside import database_of
 from tests.sabotage import only_on, quiet_server
 
 MODULES: list[ModuleType] = [
@@ -58,15 +59,6 @@ WRITES = {
     "REMOVE",
     "REMOVE_ALL",
 }
-
-
-@asynccontextmanager
-async def database_of(server: Server) -> AsyncGenerator[Database]:
-    database = Database(server.settings.database_url, pool_size=2)
-    try:
-        yield database
-    finally:
-        await database.stop()
 
 
 async def values_of(world: World) -> Mapping[str, Any]:

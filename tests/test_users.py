@@ -16,7 +16,7 @@ import argon2
 import pytest
 from sqlalchemy import text
 
-from db.engine import Database, utc_now
+from db.engine import utc_now
 from delivery.bus import Bus
 from delivery.stream import Streams
 from resolvers import users
@@ -27,6 +27,7 @@ from tests.conftest import OwnServer
 from tests.harness import GraphQLFailure, Json, Person, Server, Socket, SocketClosed, World, eventually, refused
 from tests.harness.client import JsonValue
 from tests.harness.world import PASSWORD
+from tests.inside import database_of
 
 NUL, HALF = "a\x00bcdefgh", "a\ud800bcdefgh"
 ASTRONAUT, FULL_WIDTH_ADA = "\U0001f9d1\u200d\U0001f680", "\uff41\uff44\uff41"
@@ -62,13 +63,12 @@ async def socket(server: Server) -> AsyncIterator[Socket]:
 @asynccontextmanager
 async def services_beside(server: Server, *, behind: timedelta = timedelta()) -> AsyncGenerator[Services]:
     """The use cases on the database of a running server, with a clock that is behind."""
-    database = Database(server.settings.database_url, pool_size=1, clock=lambda: utc_now() - behind)
     hasher = Hasher(server.settings)
-    try:
-        yield Services(server.settings, database, Streams(Bus("memory://"), LogReader(database), 5.0), hasher)
-    finally:
-        hasher.stop()
-        await database.stop()
+    async with database_of(server, clock=lambda: utc_now() - behind) as database:
+        try:
+            yield Services(server.settings, database, Streams(Bus("memory://"), LogReader(database), 5.0), hasher)
+        finally:
+            hasher.stop()
 
 
 # Registering
